@@ -1,0 +1,1 @@
+"""Benchmarks: NAS-Bench tables, evaluation protocols and speed runs."""

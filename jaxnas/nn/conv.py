@@ -1,0 +1,144 @@
+"""2-D convolution whose gradient is fast wherever it is called, control flow on the CPU included.
+
+XLA:CPU brings a convolution into its fast form only in the entry computation. Inside `lax.scan`,
+`map`, `switch` or `while_loop` it is fast only if written canonically, NHWC with HWIO and plain
+input, and the convolutions that automatic differentiation writes are not. So on the CPU the two
+gradients are written here in that form (`jaxnas.backend.choices` decides).
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxnas import backend
+from jaxnas.errors import InputError
+from jaxnas.nn.pooling import Axis, Padding, Pair, sliding
+
+type Axes = tuple[Axis, Axis]
+
+# Narrower groups are bundled into block-diagonal kernels of this many input channels: XLA:CPU
+# convolves 32 channels in hardly more time than 8.
+_BUNDLE_CHANNELS = 32
+
+
+def conv2d(
+    x: jax.Array,
+    w: jax.Array,
+    *,
+    stride: int | Pair = 1,
+    padding: Padding = "SAME",
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    custom_gradient: bool | None = None,
+) -> jax.Array:
+    """Convolve: `y[b,p,q,o] = sum_ijc x[b, p s + i d - top, q s + j d - left, c] w[i,j,c,o]`.
+
+    Reverse mode works to any order (`grad` of `grad`, Hessian-vector products as gradients of
+    inner products), and so does `vmap` over `x`, `w` or both. On the CPU it is a `custom_vjp`, so
+    forward mode (`jax.jvp`, `jacfwd`, `linearize`) raises a `TypeError`.
+
+    Args:
+        x: images `[B, H, W, Cin]`, floating.
+        w: kernel `[kh, kw, Cin / groups, Cout]`, floating.
+        stride: step of the window, one for both axes or two.
+        padding: `"SAME"` (output `ceil(H / stride)`, the odd cell at the end, as in TensorFlow),
+            `"VALID"` (none), an int (that many cells on every side, as in PyTorch), or
+            `((top, bottom), (left, right))`.
+        dilation: step between the taps of the kernel.
+        groups: input and output channels are cut into this many groups, convolved apart; with
+            `groups == Cin` it is a depthwise convolution of multiplier `Cout / Cin`.
+        custom_gradient: overrules `jaxnas.backend.choices().custom_conv_gradient`.
+
+    Returns:
+        `[B, H', W', Cout]`, `H' = (H + top + bottom - dilation (kh - 1) - 1) // stride + 1`, in
+        the dtype that `x` and `w` promote to.
+
+    Raises:
+        InputError: a `ValueError`, when shapes or settings do not fit each other.
+    """
+    _check_shapes(x, w, groups)
+    sizes, kernel = (x.shape[1], x.shape[2]), (w.shape[0], w.shape[1])
+    axes = sliding(sizes, kernel, stride, padding, dilation=dilation, same=_tensorflow_same)
+    dtype = jnp.promote_types(x.dtype, w.dtype)
+    x, w = x.astype(dtype), w.astype(dtype)
+    if custom_gradient is None:
+        custom_gradient = backend.choices().custom_conv_gradient
+    if not custom_gradient:
+        return _convolve(axes, x, w, groups)
+    if groups == 1:
+        return _ungrouped(axes, x, w)
+    if groups == x.shape[3]:
+        return _depthwise(axes, jnp.repeat(x, w.shape[3] // groups, axis=3), w)
+    return _grouped(axes, x, w, groups)
+
+
+def _check_shapes(x: jax.Array, w: jax.Array, groups: int) -> None:
+    got = f"x is {x.dtype} {list(x.shape)}, w is {w.dtype} {list(w.shape)}, groups is {groups}"
+    if x.ndim != 4 or w.ndim != 4:
+        raise InputError(f"conv2d takes x [B, H, W, Cin] and w [kh, kw, Cin/groups, Cout]; {got}.")
+    if not all(jnp.issubdtype(a.dtype, jnp.floating) for a in (x, w)):
+        raise InputError(f"conv2d takes floating arrays; {got}.")
+    if groups < 1 or w.shape[2] * groups != x.shape[3] or w.shape[3] % groups:
+        raise InputError(
+            f"w's third size times groups must be x's last, and groups divide w's last; {got}."
+        )
+
+
+def _tensorflow_same(size: int, reach: int, stride: int) -> Pair:
+    total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def _trilinear(to_y: Callable, to_x: Callable, to_w: Callable) -> Callable:
+    """Close the three derivatives of a convolution under reverse-mode differentiation.
+
+    They are the derivatives of one number, `T(x, w, y) = <conv(x, w), y>`, linear in each of its
+    arguments: `to_y(axes, x, w) = dT/dy`, `to_x(axes, y, w) = dT/dx`, `to_w(axes, x, y) = dT/dw`.
+    So the gradients of each one are the other two, and every order is as fast as the first.
+    """
+    differentiable = partial(jax.custom_vjp, nondiff_argnums=(0,))
+    d_y, d_x, d_w = differentiable(to_y), differentiable(to_x), differentiable(to_w)
+    d_y.defvjp(
+        lambda axes, x, w: (d_y(axes, x, w), (x, w)),
+        lambda axes, kept, y: (d_x(axes, y, kept[1]), d_w(axes, kept[0], y)),
+    )
+    d_x.defvjp(
+        lambda axes, y, w: (d_x(axes, y, w), (y, w)),
+        lambda axes, kept, x: (d_y(axes, x, kept[1]), d_w(axes, x, kept[0])),
+    )
+    d_w.defvjp(
+        lambda axes, x, y: (d_w(axes, x, y), (x, y)),
+        lambda axes, kept, w: (d_x(axes, kept[1], w), d_y(axes, kept[0], w)),
+    )
+    return d_y
+
+
+def _convolve(axes: Axes, x: jax.Array, w: jax.Array, groups: int = 1) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        w,
+        [a.stride for a in axes],
+        [(a.lo, a.hi) for a in axes],
+        rhs_dilation=[a.dilation for a in axes],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+
+
+def _pad(x: jax.Array, axes: Axes) -> jax.Array:
+    """Pad the two axes before the channels, or crop them where that is negative."""
+    around = [(0, 0, 0)] * (x.ndim - 3)
+    return lax.pad(x, jnp.zeros((), x.dtype), [*around, *((a.lo, a.hi, 0) for a in axes), (0,) * 3])
+
+
+def _conv_x(axes: Axes, y: jax.Array, w: jax.Array) -> jax.Array:
+    y, back = _spread(axes, y)
+    return _convolve(back, y, jnp.flip(w, (0, 1)).swapaxes(2, 3))
+
+
+def _spread(axes: Axes, y: jax.Array) -> tuple[jax.Array, Axes]:
+    """The cotangent with its cells `stride` apart, and how the flipped kernel slides over it."""
+    ...

@@ -1,0 +1,19 @@
+"""The report of a run: one self-contained HTML page, without scripts.
+
+Each section is a file `section_*.py` that turns `ReportData` into a fragment of HTML, and stands in
+`jaxnas.report.write.SECTIONS`.
+"""
+
+from jaxnas.graph import CellGraph
+from jaxnas.report.dag import draw_graph_svg
+from jaxnas.report.model import ReportData, TrainedCandidate
+from jaxnas.report.write import render_report, write_report
+
+__all__ = [
+    "CellGraph",
+    "ReportData",
+    "TrainedCandidate",
+    "draw_graph_svg",
+    "render_report",
+    "write_report",
+]

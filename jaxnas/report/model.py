@@ -1,0 +1,109 @@
+"""What a report is written from."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from jaxnas.errors import InputError
+from jaxnas.graph import CellGraph
+
+ROLES = ("winner", "candidate", "largest", "random")
+
+
+@dataclass(frozen=True)
+class TrainedCandidate:
+    """One training: an architecture, why it was trained, its cost and its curves.
+
+    Attributes:
+        arch: the architecture in its space's notation.
+        role: one of `ROLES`. "winner" is the pick, "largest" and "random" are baselines.
+        params: number of weights.
+        macs: multiply-adds of one image.
+        seconds: what its training cost.
+        epochs: epochs at which the two curves were taken, increasing.
+        train_loss: mean training loss, one for each of `epochs`.
+        val_accuracy: validation accuracy in [0, 1], one for each of `epochs`.
+        diverged: whether training ended in numbers that are not finite.
+
+    Raises:
+        InputError: unknown role, or curves and epochs of different lengths.
+    """
+
+    arch: str
+    role: str
+    params: int
+    macs: int
+    seconds: float
+    epochs: tuple[int, ...]
+    train_loss: tuple[float, ...]
+    val_accuracy: tuple[float, ...]
+    diverged: bool = False
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise InputError(f"Role {self.role!r} of a trained candidate is none of {ROLES}.")
+        if not len(self.epochs) == len(self.train_loss) == len(self.val_accuracy):
+            raise InputError(
+                f"A trained candidate has {len(self.epochs)} epochs, {len(self.train_loss)} losses "
+                f"and {len(self.val_accuracy)} accuracies; they must be as many."
+            )
+
+    @property
+    def best_val_accuracy(self) -> float:
+        """The best finite validation accuracy, NaN without one."""
+        return max(filter(math.isfinite, self.val_accuracy), default=math.nan)
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """All that `report.html` shows.
+
+    Attributes:
+        title: the page's heading.
+        result: the contents of `result.json`: arch, val_accuracy, test_accuracy, params, macs,
+            seconds (stage -> {"run": s, "compile": s}), seed, versions, device, config, command.
+            Keys that a run did not produce are absent.
+        ranking: columns `index`, `arch`, one per proxy, `score` and `rank` (1 is best).
+        graphs: `(caption, graph)` of the winner's cells.
+        trained: empty when only the rank stage ran.
+        notes: sentences to put before the user's eyes.
+
+    Raises:
+        InputError: `ranking` lacks a column.
+    """
+
+    title: str
+    result: dict[str, Any]
+    ranking: pd.DataFrame
+    graphs: tuple[tuple[str, CellGraph], ...]
+    trained: tuple[TrainedCandidate, ...]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        missing = [c for c in ("index", "arch", "score", "rank") if c not in self.ranking.columns]
+        if missing:
+            raise InputError(f"The ranking has no column {', '.join(missing)}.")
+
+    @property
+    def budget(self) -> int:
+        """Epochs of the common budget: the longest training of a candidate.
+
+        Without a candidate, the longest of all trainings; 0 without any.
+        """
+        candidates = [c for c in self.trained if c.role == "candidate"] or self.trained
+        return max((c.epochs[-1] for c in candidates if c.epochs), default=0)
+
+    def at_budget(self) -> tuple[TrainedCandidate, ...]:
+        """The trainings within the common budget, which may be compared with one another."""
+        return tuple(c for c in self.trained if not c.epochs or c.epochs[-1] <= self.budget)
+
+    def beyond_budget(self) -> tuple[TrainedCandidate, ...]:
+        """The longer trainings, such as the winner's to the end."""
+        return tuple(c for c in self.trained if c.epochs and c.epochs[-1] > self.budget)
+
+    def role(self, candidate: TrainedCandidate) -> str:
+        """Its role, where the candidate that was picked counts as the winner."""
+        picked = candidate.role == "candidate" and candidate.arch == self.result.get("arch")
+        return "winner" if picked else candidate.role

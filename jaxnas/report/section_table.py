@@ -1,0 +1,113 @@
+"""The ten best of the ranking, and all that were trained."""
+
+import math
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from jaxnas.report.formats import MISSING, number, percent, si
+from jaxnas.report.model import ReportData, TrainedCandidate
+from jaxnas.report.roles import NAMES
+from jaxnas.report.section import Section, fill
+
+_BEST = 10
+_COUNTS = ("params", "macs", "flops")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: cells are in the order of the table's columns; `role` is empty if not trained."""
+
+    rank: str
+    arch: str
+    role: str
+    role_name: str
+    diverged: bool
+    scores: tuple[str, ...]
+    accuracies: tuple[str, ...]
+
+
+def score_columns(data: ReportData) -> list[str]:
+    """The proxies' columns, and `score` last."""
+    fixed = ("index", "arch", "rank", "score")
+    return [str(c) for c in data.ranking.columns if c not in fixed] + ["score"]
+
+
+def accuracy_columns(data: ReportData) -> list[str]:
+    """Validation and test accuracy are never of one column, nor are different budgets."""
+    columns = []
+    if data.trained:
+        columns.append(f"validation, {data.budget} epochs")
+    if "val_accuracy" in data.result:
+        columns.append("validation, finished")
+    if "test_accuracy" in data.result:
+        columns.append("test, finished")
+    return columns
+
+
+def rows(data: ReportData) -> list[Row]:
+    """The ten best and all trained, by rank; one row for each training at the common budget."""
+    runs: dict[str, list[TrainedCandidate]] = {}
+    for run in data.at_budget():
+        runs.setdefault(run.arch, []).append(run)
+    trained = dict.fromkeys([*runs, *(run.arch for run in data.beyond_budget())])
+    ranked = _ranked(data, trained)
+    known = {row["arch"] for row in ranked}
+    ranked += [{"arch": arch} for arch in trained if arch not in known]
+    return [_row(data, row, run) for row in ranked for run in runs.get(row["arch"], [None])]
+
+
+def _ranked(data: ReportData, trained: Container[str]) -> list[dict[str, Any]]:
+    """The ranking's rows of the ten best and of those `trained`, best first."""
+    ranking = data.ranking.sort_values(["rank", "index"], na_position="last")
+    columns = [str(column) for column in ranking.columns]
+    place = columns.index("arch")
+    return [
+        dict(zip(columns, values, strict=True))
+        for k, values in enumerate(ranking.itertuples(index=False, name=None))
+        if k < _BEST or values[place] in trained
+    ]
+
+
+def _row(data: ReportData, ranked: dict, run: TrainedCandidate | None) -> Row:
+    role = data.role(run) if run else ""
+    if not run and ranked["arch"] == data.result.get("arch") and data.trained:
+        role = "winner"
+    return Row(
+        rank=number(ranked.get("rank")),
+        arch=ranked["arch"],
+        role=role,
+        role_name=NAMES[role][0] if role else "",
+        diverged=bool(run and run.diverged),
+        scores=tuple(_score(name, ranked.get(name)) for name in score_columns(data)),
+        accuracies=_accuracies(data, run, role),
+    )
+
+
+def _score(name: str, value: float | None) -> str:
+    return si(value) if name in _COUNTS else number(value)
+
+
+def _accuracies(data: ReportData, run: TrainedCandidate | None, role: str) -> tuple[str, ...]:
+    cells = []
+    if data.trained:
+        best = run.best_val_accuracy if run else math.nan
+        cells.append(percent(best))
+    for key in ("val_accuracy", "test_accuracy"):
+        if key in data.result:
+            cells.append(percent(data.result[key]) if role == "winner" else MISSING)
+    return tuple(cells)
+
+
+def _render(data: ReportData) -> Markup:
+    return fill(
+        "table.html",
+        score_columns=score_columns(data),
+        accuracy_columns=accuracy_columns(data),
+        rows=rows(data),
+    )
+
+
+SECTION = Section("table", "The ten best, and those trained", _render, untrained="The ten best")

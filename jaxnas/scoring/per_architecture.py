@@ -1,0 +1,106 @@
+"""The general executor: any space, any proxy, one compiled program, one architecture after another."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxnas import backend
+from jaxnas.network import Network, Variables
+from jaxnas.nn.context import Taps
+from jaxnas.proxy import Batch, CountProxy, ForwardProxy, GradientProxy, Proxy
+
+ARCHS_PER_CALL = 32
+"""Architectures that one device scores before the program hands results back."""
+
+
+def score_per_architecture(
+    network: Network,
+    variables: Variables,
+    archs: np.ndarray,
+    batch: Batch,
+    proxies: Sequence[Proxy],
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    done: Callable[[int], None] = lambda n: None,
+) -> dict[str, np.ndarray]:
+    """Every proxy's score of every row of `archs: int32[N, D]`, `float32[N]` each.
+
+    Inside the program architectures follow each other in `lax.map` and choices are `lax.switch`; rows
+    are dealt out over `devices` (default: all). Proxies that read one forward pass share it. `done` is
+    called with the number of rows finished since the last call.
+    """
+    devices = tuple(devices if devices is not None else jax.devices())
+    archs = np.asarray(archs, np.int32)
+    scores = {p.name: _counted(p, network, archs) for p in proxies if isinstance(p, CountProxy)}
+    computed = tuple(p for p in proxies if not isinstance(p, CountProxy))
+    if computed and len(archs):
+        size = min(ARCHS_PER_CALL, -(-len(archs) // len(devices))) * len(devices)
+        parts = []
+        for start in range(0, len(archs), size):
+            rows = archs[start : start + size]
+            padded = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+            result = score_chunk(network, computed, devices, variables, padded, batch)
+            parts.append(np.asarray(result)[: len(rows)])
+            done(len(rows))
+        table = np.concatenate(parts)
+        scores |= {p.name: table[:, i] for i, p in enumerate(computed)}
+    return {p.name: scores.get(p.name, np.zeros(0, np.float32)) for p in proxies}
+
+
+@partial(jax.jit, static_argnames=("network", "proxies", "devices"))
+def score_chunk(
+    network: Network,
+    proxies: tuple[Proxy, ...],
+    devices: tuple[jax.Device, ...],
+    variables: Variables,
+    archs: jax.Array,
+    batch: Batch,
+) -> jax.Array:
+    """`float32[N, len(proxies)]`; N must be a multiple of the number of devices."""
+    chunk = backend.choices().map_batch_size
+
+    def rows(variables: Variables, archs: jax.Array, batch: Batch) -> jax.Array:
+        def one(arch: jax.Array) -> jax.Array:
+            return _score_one(network, proxies, variables, arch, batch)
+
+        # On the CPU no batch_size at all: any integer vmaps, and computes every branch of a switch.
+        return lax.map(one, archs) if chunk is None else lax.map(one, archs, batch_size=chunk)
+
+    if len(devices) == 1:
+        return rows(variables, archs, batch)
+    mesh = Mesh(np.array(devices), ("archs",))
+    archs = lax.with_sharding_constraint(archs, NamedSharding(mesh, P("archs")))
+    spread = jax.shard_map(
+        rows, mesh=mesh, in_specs=(P(), P("archs"), P()), out_specs=P("archs"), check_vma=False
+    )
+    return spread(variables, archs, batch)
+
+
+def _counted(proxy: CountProxy, network: Network, archs: np.ndarray) -> np.ndarray:
+    return np.asarray(proxy.count(network, archs), np.float64)
+
+
+def _score_one(
+    network: Network,
+    proxies: tuple[Proxy, ...],
+    variables: Variables,
+    arch: jax.Array,
+    batch: Batch,
+) -> jax.Array:
+    forward = [p for p in proxies if isinstance(p, ForwardProxy)]
+    found: dict[str, Any] = {}
+    if forward:
+        taps = Taps(tuple(p.tap for p in forward))
+        carry = network.apply(variables, arch, batch.images, tap=taps).carry
+        found |= {p.name: p.finish(c) for p, c in zip(forward, carry, strict=True)}
+    for p in proxies:
+        if isinstance(p, GradientProxy):
+            found[p.name] = p.score(network, variables, arch, batch)
+    return jnp.stack([jnp.asarray(found[p.name], jnp.float32) for p in proxies])

@@ -1,0 +1,322 @@
+"""Values shared by a population: recipes, hash-consing and their evaluation in chunks of one shape."""
+
+import copy
+import itertools
+import weakref
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxnas import backend
+from jaxnas.nn.context import Context, Tap
+from jaxnas.nn.layers import Choice, Layer, Zero
+
+_serials = itertools.count()
+
+
+class BoundLayer(NamedTuple):
+    """A layer split into structure and variables.
+
+    `structure` numbers the structure: hashing the structure itself is slow. `identity` says which
+    applications are the same.
+    """
+
+    graph: Any
+    state: Any
+    structure: int
+    identity: tuple[int, int]
+
+
+class Value:
+    """One intermediate result: an array, or a recipe (a layer of one parent, or a sum of several)."""
+
+    __slots__ = ("__weakref__", "array", "contributions", "layer", "parents", "serial", "shape", "zero")
+
+    def __init__(
+        self,
+        shape: jax.ShapeDtypeStruct,
+        parents: "tuple[Value, ...]" = (),
+        layer: BoundLayer | None = None,
+        *,
+        zero: bool = False,
+    ) -> None:
+        self.shape, self.parents, self.layer, self.zero = shape, parents, layer, zero
+        self.serial = next(_serials)
+        self.array: jax.Array | None = None
+        self.contributions: dict[str, Contribution] = {}
+
+
+@dataclass(eq=False)
+class Contribution:
+    """What a reported value adds to the tap's carry: row `row` of an evaluated chunk."""
+
+    chunk: Any = None
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A value for each architecture in view: `values[index[i]]` is that of the i-th."""
+
+    values: list[Value]
+    index: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a chunk of values is computed; everything a compiled program depends on.
+
+    The head is the sum of `arity` arrays, `graphs` the layers that follow; `reports[i]` holds the kinds
+    reported of the head (i = 0) or of layer i's output.
+    """
+
+    arity: int
+    graphs: tuple[Any, ...]
+    reports: tuple[tuple[str, ...], ...]
+    tap: Tap
+    output: bool
+
+
+@dataclass(eq=False)
+class _Site:
+    """One report: which architectures made it, and each one's contribution."""
+
+    rows: np.ndarray
+    index: np.ndarray
+    contributions: list[Contribution]
+
+
+@dataclass
+class _Evaluation:
+    """What all views of one pass share."""
+
+    known: "weakref.WeakValueDictionary[Any, Value]" = field(
+        default_factory=weakref.WeakValueDictionary
+    )
+    bound: dict[int, tuple[Layer, BoundLayer]] = field(default_factory=dict)
+    structures: dict[Any, int] = field(default_factory=dict)
+    shapes: dict[Any, jax.ShapeDtypeStruct] = field(default_factory=dict)
+    sites: list[_Site] = field(default_factory=list)
+    waiting: list[Value] = field(default_factory=list)
+
+
+class SharedContext:
+    """Gives choice points the meaning "everything that somebody in the population takes".
+
+    Stands where `jaxnas.nn.Context` stands for one architecture; batch norm uses the statistics of the
+    batch.
+    """
+
+    def __init__(self, archs: np.ndarray, tap: Tap) -> None:
+        self._archs, self._tap = archs, tap
+        self._rows = np.arange(len(archs))
+        self._all = _Evaluation()
+
+    def input(self, images: jax.Array) -> Shared:
+        """The images, the same for every architecture."""
+        value = Value(jax.ShapeDtypeStruct(images.shape, images.dtype))
+        value.array = images
+        return Shared([value], np.zeros(len(self._rows), np.int64))
+
+    def apply(self, layer: Layer, x: Shared) -> Shared:
+        """A recipe for each distinct value."""
+        bound = self._bind(layer)
+        return Shared([self._applied(layer, bound, v) for v in x.values], x.index)
+
+    def add(self, values: Sequence[Shared]) -> Shared:
+        """A recipe for each distinct combination; zeros drop out."""
+        code = np.zeros(len(self._rows), np.int64)
+        for x in values:
+            code = code * len(x.values) + x.index
+        _, first, index = np.unique(code, return_index=True, return_inverse=True)
+        sums = [self._sum([x.values[x.index[i]] for x in values]) for i in first]
+        return Shared(sums, index)
+
+    def report(self, kind: str, x: Shared) -> None:
+        """Remember that these architectures report these values."""
+        if kind not in self._tap.kinds:
+            return
+        for value in x.values:
+            if kind not in value.contributions:
+                value.contributions[kind] = Contribution()
+                self._all.waiting.append(value)
+        contributions = [v.contributions[kind] for v in x.values]
+        self._all.sites.append(_Site(self._rows, x.index, contributions))
+
+    def choose(self, choice: Choice, x: Shared) -> Shared:
+        """Send each value into the branches that are taken from it, and evaluate what comes out."""
+        self._evaluate(x.values)
+        taken = self._archs[self._rows, choice.decision]
+        values: list[Value] = []
+        index = np.empty(len(self._rows), np.int64)
+        for k in np.unique(taken):
+            members = np.flatnonzero(taken == k)
+            used, inverse = np.unique(x.index[members], return_inverse=True)
+            inner = copy.copy(self)
+            inner._rows = self._rows[members]
+            y = choice.branches[int(k)](Shared([x.values[u] for u in used], inverse), inner)
+            index[members] = y.index + len(values)
+            values.extend(y.values)
+        self._evaluate(values)
+        return Shared(values, index)
+
+    def outputs(self, x: Shared) -> np.ndarray:
+        """Each architecture's array of `x`, `[N, ...]`."""
+        self._evaluate(x.values)
+        return np.stack([np.asarray(_array(v)) for v in x.values])[x.index]
+
+    def finish(self, batch: int) -> Any:
+        """The tap's carry of every architecture, leaves `[N, ...]`."""
+        self._run(self._all.waiting, output=False)
+        zero = jax.tree.map(np.asarray, self._tap.init(batch))
+        leaves, tree = jax.tree.flatten(zero)
+        totals = [np.zeros((len(self._archs), *leaf.shape), leaf.dtype) for leaf in leaves]
+        host: dict[int, list[np.ndarray]] = {}
+        for site in self._all.sites:
+            for c in site.contributions:
+                if id(c.chunk) not in host:
+                    host[id(c.chunk)] = [np.asarray(a) for a in jax.tree.leaves(c.chunk)]
+            for i, total in enumerate(totals):
+                found = np.stack([host[id(c.chunk)][i][c.row] for c in site.contributions])
+                total[site.rows] += found[site.index]
+        return jax.tree.unflatten(tree, totals)
+
+    def _bind(self, layer: Layer) -> BoundLayer:
+        known = self._all.bound
+        if id(layer) not in known:
+            graph, state = nnx.split(layer)
+            structure = self._all.structures.setdefault(graph, len(self._all.structures))
+            own = id(layer) if jax.tree.leaves(state) else 0
+            # The layer is kept beside, so that its id stays its own.
+            known[id(layer)] = (layer, BoundLayer(graph, state, structure, (structure, own)))
+        return known[id(layer)][1]
+
+    def _applied(self, layer: Layer, bound: BoundLayer, parent: Value) -> Value:
+        shape = self._output_shape(bound, parent.shape)
+        if isinstance(layer, Zero) or (parent.zero and layer.keeps_zero):
+            return self._cons(("zero", shape.shape, shape.dtype), lambda: Value(shape, zero=True))
+        key = (bound.identity, parent.serial)
+        return self._cons(key, lambda: Value(shape, (parent,), bound))
+
+    def _sum(self, parts: list[Value]) -> Value:
+        terms = [p for p in parts if not p.zero] or parts[:1]
+        if len(terms) == 1:
+            return terms[0]
+        key = ("sum", *(t.serial for t in terms))
+        return self._cons(key, lambda: Value(terms[0].shape, tuple(terms)))
+
+    def _cons(self, key: Any, make: Any) -> Value:
+        value = self._all.known.get(key)
+        if value is None:
+            value = self._all.known[key] = make()
+        return value
+
+    def _output_shape(self, bound: BoundLayer, shape: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        key = (bound.structure, shape.shape, shape.dtype)
+        if key not in self._all.shapes:
+            self._all.shapes[key] = jax.eval_shape(
+                lambda state, x: nnx.merge(bound.graph, state).forward(x, Context()),
+                bound.state,
+                shape,
+            )
+        return self._all.shapes[key]
+
+    def _evaluate(self, values: Iterable[Value]) -> None:
+        """Turn recipes into arrays, and hand reported values that are arrays to the tap."""
+        self._run([v for v in values if v.array is None and not v.zero], output=True)
+        ready = [v for v in self._all.waiting if v.array is not None or v.zero]
+        self._run(ready, output=False)
+
+    def _run(self, targets: Sequence[Value], *, output: bool) -> None:
+        targets = list({v.serial: v for v in targets}.values())
+        heads = [_chain(v)[0] for v in targets]
+        inner = [p for head in heads for p in head.parents if p.array is None and not p.zero]
+        if inner:
+            self._run(inner, output=True)
+        groups: dict[Any, list[tuple[Value, list[Value]]]] = defaultdict(list)
+        for target in targets:
+            head, chain = _chain(target)
+            key = (_arity(head), *((v.layer.identity, _due(v)) for v in chain), _due(head))
+            groups[key].append((head, chain))
+        for members in groups.values():
+            self._run_group(members, output=output)
+        self._all.waiting = [v for v in self._all.waiting if _due(v)]
+
+    def _run_group(self, members: list[tuple[Value, list[Value]]], *, output: bool) -> None:
+        head, chain = members[0]
+        layers = [v.layer for v in chain if v.layer is not None]
+        reports = tuple(_due(v) for v in (head, *chain))
+        plan = Plan(_arity(head), tuple(b.graph for b in layers), reports, self._tap, output)
+        states = tuple(b.state for b in layers)
+        size = backend.choices().shared_prefix_rows
+        for start in range(0, len(members), size):
+            chunk = members[start : start + size]
+            padded = chunk + chunk[-1:] * (size - len(chunk))
+            rows = tuple(tuple(_array(p) for p in _operands(head)) for head, _ in padded)
+            arrays, contributions = run_chunk(plan, states, rows)
+            for i, (head, chain) in enumerate(chunk):
+                steps = (head, *chain)
+                _settle(steps, reports, contributions, i)
+                if output:
+                    steps[-1].array, steps[-1].parents = arrays[i], ()
+
+
+@partial(jax.jit, static_argnames="plan")
+def run_chunk(plan: Plan, states: tuple[Any, ...], rows: tuple[tuple[jax.Array, ...], ...]) -> Any:
+    """Outputs, a tuple of one array a row, and the contributions of each report, leaves `[R, ...]`."""
+
+    def one(*operands: jax.Array) -> Any:
+        ctx = Context()
+        x = ctx.add(operands)
+        found = [[plan.tap.contribution(kind, x) for kind in plan.reports[0]]]
+        for graph, state, kinds in zip(plan.graphs, states, plan.reports[1:], strict=True):
+            x = nnx.merge(graph, state).forward(x, ctx)
+            found.append([plan.tap.contribution(kind, x) for kind in kinds])
+        return x if plan.output else None, found
+
+    stacked = [jnp.stack([row[i] for row in rows]) for i in range(plan.arity)]
+    x, found = jax.vmap(one)(*stacked)
+    return (tuple(x[i] for i in range(len(rows))) if plan.output else ()), found
+
+
+def _chain(value: Value) -> tuple[Value, list[Value]]:
+    """The array or sum that a value is computed from, and the layers' outputs from there to it."""
+    chain: list[Value] = []
+    while value.array is None and not value.zero and value.layer is not None:
+        chain.append(value)
+        value = value.parents[0]
+    return value, chain[::-1]
+
+
+def _operands(head: Value) -> tuple[Value, ...]:
+    return head.parents if head.array is None and not head.zero else (head,)
+
+
+def _arity(head: Value) -> int:
+    return len(_operands(head))
+
+
+def _due(value: Value) -> tuple[str, ...]:
+    return tuple(kind for kind, c in value.contributions.items() if c.chunk is None)
+
+
+def _settle(
+    steps: tuple[Value, ...], reports: tuple[tuple[str, ...], ...], found: Any, row: int
+) -> None:
+    for value, kinds, chunks in zip(steps, reports, found, strict=True):
+        for kind, chunk in zip(kinds, chunks, strict=True):
+            contribution = value.contributions[kind]
+            contribution.chunk, contribution.row = chunk, row
+
+
+def _array(value: Value) -> jax.Array:
+    if value.array is None:
+        value.array = jnp.zeros(value.shape.shape, value.shape.dtype)
+    return value.array

@@ -1,0 +1,46 @@
+"""NASWOT: how differently a network's ReLUs treat the images of a batch.
+
+Mellor, Turner, Storkey and Crowley, Neural Architecture Search without Training, arXiv:2006.04647 (v3).
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from jaxnas.proxy import ForwardProxy
+
+
+@dataclass(frozen=True)
+class BinaryCodeKernel:
+    """K_H of the paper, summed over ReLUs: the number of units on which two images agree.
+
+    With `c` the 0/1 codes `[B, n]` of a ReLU's inputs, K = c c' + (1 - c)(1 - c)', computed as
+    2 c c' - r_i - r_j + n with `r` the row sums: one product instead of two.
+    """
+
+    kinds: frozenset[str] = frozenset({"pre_activation"})
+
+    def init(self, batch: int) -> jax.Array:
+        """Zeros `float32[B, B]`."""
+        return jnp.zeros((batch, batch), jnp.float32)
+
+    def contribution(self, kind: str, value: jax.Array) -> jax.Array:
+        """The kernel of one ReLU with inputs `[B, ...]`."""
+        codes = (value > 0).reshape(value.shape[0], -1).astype(jnp.float32)
+        ones = codes.sum(1)
+        agree = 2 * jax.lax.dot_general(codes, codes, (((1,), (1,)), ((), ())))
+        return agree - ones[:, None] - ones[None, :] + codes.shape[1]
+
+
+def log_determinant(kernel: jax.Array) -> jax.Array:
+    """ln |det K_H|; -inf for a singular kernel, as when two images share all codes."""
+    return jnp.linalg.slogdet(kernel)[1]
+
+
+naswot = ForwardProxy(
+    name="naswot",
+    paper="Mellor et al., Neural Architecture Search without Training, arXiv:2006.04647",
+    tap=BinaryCodeKernel(),
+    finish=log_determinant,
+)
