@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxnas.data.checks import check_images, check_labels
+from jaxnas.data.checks import check_images, check_labels, one_class
 from jaxnas.data.dataset import Dataset, Split, channel_statistics
 from jaxnas.data.splits import check_options, stratified
 from jaxnas.errors import InputError
@@ -66,12 +66,9 @@ def assemble(
     if test is None:
         val, test = None, val
     given = _checked(train, None if class_names is None else len(class_names))
-    names = tuple(class_names or map(str, range(int(given.y.max()) + 1)))
     if given.y.min() == given.y.max():
-        raise InputError(
-            f"All {len(given)} labels of {train.y_name} are {given.y[0]}; "
-            "at least two classes are needed."
-        )
+        raise one_class(given.y, train.y_name)
+    names = tuple(class_names or map(str, range(int(given.y.max()) + 1)))
     splits = {"train": given}
     for key, part in (("val", val), ("test", test)):
         if part is not None:

@@ -45,7 +45,8 @@ def check_labels(y: object, name: str, *, images: int, classes: int | None = Non
         classes: K; None takes the number of distinct labels, which leaves no gaps.
 
     Raises:
-        InputError: not integers, of another length, or out of range (which value, and where).
+        InputError: not integers, of another length, out of range (which value, and where), or
+            all the same where that leaves K unknown.
     """
     labels = _as_array(y, name)
     if labels.ndim == 2 and labels.shape[1] == 1:
@@ -59,6 +60,13 @@ def check_labels(y: object, name: str, *, images: int, classes: int | None = Non
         raise InputError(f"{name} is of type {labels.dtype}; labels are integers from 0.")
     _check_range(labels, name, classes)
     return labels.astype(np.int32, copy=False)
+
+
+def one_class(labels: np.ndarray, name: str) -> InputError:
+    """An `InputError` for labels that are all the same."""
+    return InputError(
+        f"All {len(labels)} values of {name} are {labels[0]}; at least two classes are needed."
+    )
 
 
 def _as_array(values: object, name: str) -> np.ndarray:
@@ -117,6 +125,8 @@ def _check_finite(images: np.ndarray, name: str) -> None:
 
 def _check_range(labels: np.ndarray, name: str, classes: int | None) -> None:
     distinct = np.unique(labels)
+    if classes is None and len(distinct) == 1:
+        raise one_class(labels, name)
     known = len(distinct) if classes is None else classes
     wrong = np.flatnonzero((labels < 0) | (labels >= known))
     if len(wrong) == 0:

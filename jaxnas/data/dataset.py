@@ -102,8 +102,8 @@ class Dataset:
             float32 `[n, R, R, C]`, a new array. Only `x` is converted, in small pieces.
 
         Raises:
-            InputError: `x` has another number of axes or channels, or is not on the data set's scale
-                (uint8 against floating point); `resolution` is below 1.
+            InputError: `x` has another number of axes or channels, or is on another scale (uint8
+                against floating point); `resolution` is below 1.
         """
         self._check_like_stored(x)
         if resolution is not None and resolution < 1:

@@ -39,7 +39,7 @@ def load_folder(folder: Path, options: Options) -> Dataset:
             refuses.
     """
     train = folder / "train"
-    if not _folders(train):
+    if "train" not in _folders(folder) or not _folders(train):
         _check_not_only_splits(folder)
         train = folder
     classes = _class_folders(train)
@@ -53,7 +53,7 @@ def load_folder(folder: Path, options: Options) -> Dataset:
 
 
 def _folders(place: Path) -> list[str]:
-    return [name for name in entries(place) if (place / name).is_dir()] if place.is_dir() else []
+    return [name for name in entries(place) if (place / name).is_dir()]
 
 
 def _class_folders(place: Path) -> list[str]:
@@ -83,9 +83,10 @@ def _check_not_only_splits(folder: Path) -> None:
 
 
 def _given_splits(folder: Path) -> dict[str, Path]:
+    here = _folders(folder)
     given = {}
     for key, names in SPLIT_NAMES.items():
-        found = [name for name in names if _folders(folder / name)]
+        found = [name for name in names if name in here and _folders(folder / name)]
         if len(found) > 1:
             raise InputError(f"{folder} has both {found[0]}/ and {found[1]}/; keep one of them.")
         if found:

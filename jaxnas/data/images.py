@@ -1,5 +1,6 @@
 """Decoding image files to one size and one mode, with Pillow."""
 
+import os
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -67,13 +68,31 @@ def decode(images: Sequence[Encoded], form: Format) -> np.ndarray:
     aspect ratio not kept.
 
     Raises:
-        InputError: names the file that cannot be decoded.
+        InputError: names the file that cannot be decoded; or the machine has too little memory.
     """
     channels = 1 if form.mode == "L" else 3
+    _check_memory(len(images) * form.height * form.width * channels, form)
     out = np.empty((len(images), form.height, form.width, channels), np.uint8)
     for i, image in enumerate(images):
         out[i] = _pixels(image, form).reshape(out.shape[1:])
     return out
+
+
+def _check_memory(size: int, form: Format) -> None:
+    """Refuses what would be killed by the operating system without a word."""
+    if 2 * size > physical_memory():  # the images, and the copy that splitting makes
+        raise InputError(
+            f"The images need {2 * size / 2**30:.1f} GB of memory at {form.height}x{form.width}, more "
+            f"than the {physical_memory() / 2**30:.1f} GB of this machine; make them smaller first."
+        )
+
+
+def physical_memory() -> float:
+    """Bytes of memory of this machine; infinite where the system does not tell."""
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return float("inf")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _pixels(encoded: Encoded, form: Format) -> np.ndarray:

@@ -52,13 +52,12 @@ def load(
         return _digits(options)
     path = Path(name).expanduser()
     try:
-        is_folder, exists = path.is_dir(), path.exists()
-    except OSError as error:
-        raise unreadable(path, error) from None
-    if is_folder:
-        return load_folder(path, options)
-    if exists or _means_a_file(name, path):
-        return load_npz(path, options)
+        if path.is_dir():
+            return load_folder(path, options)
+        if path.exists() or _means_a_file(name, path):
+            return load_npz(path, options)
+    except OSError as error:  # a name too long, a folder that may not be entered
+        raise unreadable(Path(error.filename or path), error) from None
     near = ["digits", *(p.name for p in sorted(Path().glob("*.npz")))]
     return load_tfds(name, options, data_dir=data_dir, also=near)
 

@@ -4,12 +4,13 @@ import difflib
 import zipfile
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from jaxnas.data.assemble import Options, Part, assemble
 from jaxnas.data.dataset import Dataset
-from jaxnas.data.paths import missing, nearest_there, unreadable
+from jaxnas.data.paths import missing, nearest_there
 from jaxnas.errors import InputError
 
 REQUIRED = ("x_train", "y_train")
@@ -26,17 +27,16 @@ def load_npz(path: Path, options: Options) -> Dataset:
     one is nearly the name of a key that is missing.
 
     Raises:
-        InputError: the file is missing, unreadable, empty, truncated or not an .npz; a key is
+        OSError: the file cannot be read.
+        InputError: the file is missing, empty, truncated or not an .npz; a key is
             missing or holds Python objects; and all that `assemble` refuses.
     """
-    _check_archive(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            _check_keys(path, archive.files)
-            present = [key for key in (*REQUIRED, *OPTIONAL) if key in archive.files]
-            arrays = {key: _read(path, archive, key) for key in present}
-    except OSError as error:
-        raise unreadable(path, error) from None
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise missing(path) from None
+    with file:
+        arrays = _read_archive(path, file)
     return assemble(
         path.stem,
         _part(path, arrays, "train"),
@@ -47,15 +47,22 @@ def load_npz(path: Path, options: Options) -> Dataset:
     )
 
 
-def _check_archive(path: Path) -> None:
+def _read_archive(path: Path, file: BinaryIO) -> dict[str, np.ndarray]:
+    _check_archive(path, file)
     try:
-        with path.open("rb") as file:
-            start = file.read(6)
-            complete = zipfile.is_zipfile(file)
-    except FileNotFoundError:
-        raise missing(path) from None
-    except OSError as error:
-        raise unreadable(path, error) from None
+        archive = np.load(file, allow_pickle=False)
+    except DAMAGE as error:
+        raise InputError(f"{path} is damaged and cannot be read: {error}.") from None
+    with archive:
+        _check_keys(path, archive.files)
+        present = [key for key in (*REQUIRED, *OPTIONAL) if key in archive.files]
+        return {key: _read(path, archive, key) for key in present}
+
+
+def _check_archive(path: Path, file: BinaryIO) -> None:
+    start = file.read(6)
+    complete = zipfile.is_zipfile(file)
+    file.seek(0)
     if not start:
         raise InputError(f"{path} is empty (0 bytes).")
     if start == b"\x93NUMPY":
@@ -70,17 +77,18 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_keys(path: Path, keys: list[str]) -> None:
+    others = sorted(set(keys) - {*REQUIRED, *OPTIONAL})
     found = f"it holds {', '.join(sorted(keys))}" if keys else "it holds nothing"
     for key in REQUIRED:
         if key not in keys:
-            raise InputError(f"{path} has no {key}; {found}{nearest_there(key, keys)}.")
+            raise InputError(f"{path} has no {key}; {found}{nearest_there(key, others)}.")
     for name in ("test", "val"):
         x, y = f"x_{name}", f"y_{name}"
         if (x in keys) != (y in keys):
             there, absent = (x, y) if x in keys else (y, x)
             raise InputError(f"{path} has {there} but no {absent}; {found}.")
     absent = [key for key in OPTIONAL if key not in keys]
-    for key in sorted(set(keys) - {*REQUIRED, *OPTIONAL}):
+    for key in others:
         if close := difflib.get_close_matches(key.lower(), absent, n=1, cutoff=0.8):
             raise InputError(f"{path} has an unknown key {key!r}; did you mean {close[0]!r}?")
 

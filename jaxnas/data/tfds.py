@@ -96,13 +96,16 @@ def _quiet() -> Iterator[None]:
 
 def _builder(tfds: Any, name: str, data_dir: str | None, also: Iterable[str]) -> Any:
     """The builder of prepared data in `array_record` format, or one that will prepare it so."""
+    from google.protobuf.json_format import ParseError
+
+    opening = (ValueError, AssertionError, RuntimeError, OSError, ImportError, ParseError)
     try:
         builder = tfds.builder(name, data_dir=data_dir)
         if not builder.is_prepared():
             return tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except tfds.core.DatasetNotFoundError:
         raise _unknown(tfds, name, data_dir, also) from None
-    except (ValueError, AssertionError, RuntimeError, OSError, ImportError) as error:
+    except opening as error:
         base, _, config = name.split(":")[0].partition("/")
         configs = _configs(tfds, base)
         if config and config not in configs:
@@ -156,7 +159,7 @@ def _keys(tfds: Any, name: str, builder: Any) -> tuple[str, str]:
     if not keys:
         raise InputError(
             f"The tfds data set {name!r} is not for image classification: expected one image and "
-            f"one class label, its features are {', '.join(features) or 'none'}."
+            f"one class label, its features are {', '.join(sorted(features)) or 'none'}."
         )
     image, label = keys
     if features[image].np_dtype != np.uint8:

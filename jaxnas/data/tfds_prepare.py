@@ -1,6 +1,7 @@
 """Downloading and preparing a tfds data set, without TensorFlow and without hanging offline."""
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -8,6 +9,9 @@ import numpy as np
 
 from jaxnas.data.reachable import unreachable
 from jaxnas.errors import InputError
+
+HOSTS = 3
+"""Servers to try before the machine counts as offline: a data set may list some it has left."""
 
 
 def prepare(tfds: Any, builder: Any, name: str) -> None:
@@ -33,9 +37,18 @@ def prepare(tfds: Any, builder: Any, name: str) -> None:
             f"{at}, and preparing it needs the Python package {error.name or error}; install it, "
             "or prepare the data elsewhere as array_record and give its data directory."
         ) from None
-    except (OSError, AssertionError, ValueError, tfds.download.DownloadError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{at}, and preparing it failed: {lines[0].rstrip('.:')}.") from None
+    except AssertionError as error:  # tfds looked for files that one has to ask for
+        raise InputError(
+            f"{at}, and its files are not downloaded automatically: {_sentence(error)}."
+        ) from None
+    except (OSError, ValueError, tfds.download.DownloadError) as error:
+        raise InputError(f"{at}, and preparing it failed: {_sentence(error)}.") from None
+
+
+def _sentence(error: Exception) -> str:
+    """The first sentence of a message, without its full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].split(". ")[0].rstrip(".:?!")
 
 
 def _check_network(builder: Any, at: str) -> None:
@@ -43,16 +56,17 @@ def _check_network(builder: Any, at: str) -> None:
         urls = builder.url_infos
     except ImportError as error:
         raise InputError(
-            f"{at}, and preparing it needs the Python package {error.name or error}."
+            f"{at}, and preparing it needs the Python package {error.name or error}; install it."
         ) from None
     if not urls or builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         return
-    url = next(iter(urls))
-    if why := unreachable(url):
-        raise InputError(
-            f"{at}, and {urlsplit(url).netloc}, where it comes from, cannot be reached ({why}); "
-            "give the data directory of a prepared copy, or go online."
-        )
+    why = ""
+    for host, url in islice({urlsplit(url).netloc: url for url in urls}.items(), HOSTS):
+        reason = unreachable(url)
+        if reason is None:
+            return
+        why = why or f"{host}, where it comes from, cannot be reached ({reason})"
+    raise InputError(f"{at}, and {why}; give the data directory of a prepared copy, or go online.")
 
 
 def _encode_with_pillow(tfds: Any, builder: Any) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from numbers import Integral
+from typing import TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -95,16 +96,17 @@ def _pair(name: str, value: int | Pair, least: int = 1) -> Pair:
 def _pads(padding: int | Sequence[Sequence[int]]) -> list[Pair]:
     if isinstance(padding, Integral):
         return [_pair("padding", int(padding), least=0)] * 2
-    if isinstance(padding, list | tuple) and len(padding) == 2:
-        if all(_are_ints(p, least=0) for p in padding):
-            return [(int(p[0]), int(p[1])) for p in padding]
+    given = padding if isinstance(padding, list | tuple) else []
+    pads = [(int(p[0]), int(p[1])) for p in given if _are_ints(p, least=0)]
+    if len(pads) == len(given) == 2:
+        return pads
     raise InputError(
         "padding must be 'SAME', 'VALID', an int or ((top, bottom), (left, right)), none of them "
         f"negative, not {padding!r}."
     )
 
 
-def _are_ints(values: object, least: int) -> bool:
+def _are_ints(values: object, least: int) -> TypeGuard[Sequence[int]]:
     return (
         isinstance(values, list | tuple)
         and len(values) == 2
@@ -149,8 +151,8 @@ def avg_pool(
     divisor = jnp.asarray(count, wide)
 
     def one(image: jax.Array) -> jax.Array:
-        total = sum(_shifted(image.astype(wide), rows, dim=0, fill=0))
-        total = sum(_shifted(total, columns, dim=1, fill=0))
+        total = reduce(jnp.add, _shifted(image.astype(wide), rows, dim=0, fill=0))
+        total = reduce(jnp.add, _shifted(total, columns, dim=1, fill=0))
         return (total / divisor).astype(x.dtype)
 
     return lax.map(one, x) if backend.choices().image_by_image else jax.vmap(one)(x)
@@ -199,7 +201,7 @@ def _windows(
 ) -> tuple[Axis, Axis]:
     _check_images(x)
     sizes = (x.shape[1], x.shape[2])
-    axes = sliding(sizes, window, stride, padding, same=lambda n, reach, s: (reach // 2,) * 2)
+    axes = sliding(sizes, window, stride, padding, same=_pytorch_same)
     for a in axes:
         if max(a.lo, a.hi) >= a.window:
             raise InputError(
@@ -207,6 +209,10 @@ def _windows(
                 "nothing but padding."
             )
     return axes
+
+
+def _pytorch_same(size: int, reach: int, stride: int) -> Pair:
+    return reach // 2, reach // 2
 
 
 def _cells(a: Axis) -> np.ndarray:

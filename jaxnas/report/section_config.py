@@ -1,5 +1,6 @@
 """How to do it again: the command, the configuration, the versions."""
 
+import json
 import shlex
 
 from markupsafe import Markup
@@ -30,7 +31,8 @@ def _yaml(config: object) -> str:
 
     if isinstance(config, str):
         return config
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    plain = json.loads(json.dumps(config, default=str))  # tuples and paths as result.json has them
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, width=1000)
 
 
 SECTION = Section("config", "Configuration", _render)

@@ -24,7 +24,8 @@ def tiles(data: ReportData) -> list[tuple[str, str, str]]:
         if key in result:
             remark = number(result[key]) + (" per image" if key == "macs" else "")
             found.append((name, si(result[key]), remark))
-    ranked = f"{len(data.trained)} of them trained" if data.trained else "without training"
+    trained = len({run.arch for run in data.trained})
+    ranked = f"{trained} of them trained" if trained else "without training"
     found.append(("Architectures ranked", number(len(data.ranking)), ranked))
     run, compiling = total_seconds(result)
     if run + compiling:

@@ -30,9 +30,10 @@ class Row:
 
 
 def score_columns(data: ReportData) -> list[str]:
-    """The proxies' columns, and `score` last."""
+    """The proxies' columns (all further ones of numbers), and `score` last."""
     fixed = ("index", "arch", "rank", "score")
-    return [str(c) for c in data.ranking.columns if c not in fixed] + ["score"]
+    numbers = data.ranking.select_dtypes("number").columns
+    return [str(c) for c in numbers if c not in fixed] + ["score"]
 
 
 def accuracy_columns(data: ReportData) -> list[str]:

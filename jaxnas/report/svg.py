@@ -38,7 +38,8 @@ def nice_ticks(low: float, high: float, n: int = _TICKS, *, integer: bool = Fals
     power = max(power, 1.0) if integer else power
     step = next(power * m for m in multiples if span / (power * m) <= n)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    return [float(f"{k * step:.12g}") for k in range(first, last + 1)]
+    decimals = 2 - math.floor(math.log10(step))
+    return [float(round(k * step, decimals)) for k in range(first, last + 1)]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def render_report(data: ReportData) -> str:
     rendered = [(section, section.render(data)) for section in SECTIONS]
     css = resources.files("jaxnas.report").joinpath("style.css").read_text(encoding="utf-8")
     shown = [(section, content) for section, content in rendered if content is not None]
-    return fill("page.html", data=data, css=Markup(css), sections=shown)
+    return str(fill("page.html", data=data, css=Markup(css), sections=shown))
 
 
 def write_report(path: Path, data: ReportData) -> None:

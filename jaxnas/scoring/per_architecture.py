@@ -28,7 +28,7 @@ def score_per_architecture(
     proxies: Sequence[Proxy],
     *,
     devices: Sequence[jax.Device] | None = None,
-    done: Callable[[int], None] = lambda n: None,
+    chunk: Callable[[dict[str, np.ndarray]], None] = lambda scores: None,
 ) -> dict[str, np.ndarray]:
     """Every proxy's score of every row of `archs: int32[N, D]`, `float32[N]` each.
 
@@ -38,20 +38,21 @@ def score_per_architecture(
     """
     devices = tuple(devices if devices is not None else jax.devices())
     archs = np.asarray(archs, np.int32)
-    scores = {p.name: _counted(p, network, archs) for p in proxies if isinstance(p, CountProxy)}
     computed = tuple(p for p in proxies if not isinstance(p, CountProxy))
-    if computed and len(archs):
-        size = min(ARCHS_PER_CALL, -(-len(archs) // len(devices))) * len(devices)
-        parts = []
-        for start in range(0, len(archs), size):
-            rows = archs[start : start + size]
+    size = min(ARCHS_PER_CALL, -(-len(archs) // len(devices))) * len(devices)
+    parts = []
+    for start in range(0, len(archs), size):
+        rows = archs[start : start + size]
+        part = {p.name: counted(p, network, rows) for p in proxies if isinstance(p, CountProxy)}
+        if computed:
             padded = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
             result = score_chunk(network, computed, devices, variables, padded, batch)
-            parts.append(np.asarray(result)[: len(rows)])
-            done(len(rows))
-        table = np.concatenate(parts)
-        scores |= {p.name: table[:, i] for i, p in enumerate(computed)}
-    return {p.name: scores.get(p.name, np.zeros(0, np.float32)) for p in proxies}
+            table = np.asarray(result)[: len(rows)]
+            part |= {p.name: table[:, i] for i, p in enumerate(computed)}
+        parts.append(part)
+        chunk(part)
+    empty = np.zeros(0, np.float32)
+    return {p.name: np.concatenate([empty, *(part[p.name] for part in parts)]) for p in proxies}
 
 
 @partial(jax.jit, static_argnames=("network", "proxies", "devices"))
@@ -83,7 +84,8 @@ def score_chunk(
     return spread(variables, archs, batch)
 
 
-def _counted(proxy: CountProxy, network: Network, archs: np.ndarray) -> np.ndarray:
+def counted(proxy: CountProxy, network: Network, archs: np.ndarray) -> np.ndarray:
+    """A counting proxy's score of each row, `float64[N]`: counts beyond 2^24 stay exact."""
     return np.asarray(proxy.count(network, archs), np.float64)
 
 

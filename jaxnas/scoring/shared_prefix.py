@@ -17,8 +17,9 @@ import jax
 import numpy as np
 
 from jaxnas.network import Network, Variables
-from jaxnas.nn.context import Taps
+from jaxnas.nn.context import NoTap, Taps
 from jaxnas.proxy import Batch, CountProxy, ForwardProxy, Proxy
+from jaxnas.scoring.per_architecture import counted
 from jaxnas.scoring.shared_values import SharedContext
 
 
@@ -31,34 +32,56 @@ def score_shared_prefix(
     proxies: Sequence[Proxy],
     *,
     group: int | None = None,
-    done: Callable[[int], None] = lambda n: None,
+    chunk: Callable[[dict[str, np.ndarray]], None] = lambda scores: None,
 ) -> dict[str, np.ndarray]:
     """The same scores as `score_per_architecture`, for proxies that need no more than a forward pass.
 
-    `group` architectures (default: all if the network's values fit, else 64) are evaluated together;
-    sorted rows make neighbours share most. `done` is called with the rows finished.
+    Rows are evaluated `group` at a time (default: `group_size`); where neighbouring rows begin alike,
+    as sorted ones do, a group shares most. `chunk` is called with the scores of the next rows as they
+    are finished.
     """
     archs = np.asarray(archs, np.int32)
-    forward = tuple(p for p in proxies if isinstance(p, ForwardProxy))
-    scores: dict[str, np.ndarray] = {
-        p.name: np.asarray(p.count(network, archs), np.float64)
-        for p in proxies
-        if isinstance(p, CountProxy)
-    }
-    scores |= {p.name: np.zeros(len(archs), np.float32) for p in forward}
-    unfit = [p.name for p in proxies if p.name not in scores]
+    unfit = [p.name for p in proxies if not isinstance(p, CountProxy | ForwardProxy)]
     if unfit:
         raise ValueError(f"{', '.join(unfit)} needs more than a forward pass.")
+    forward = tuple(p for p in proxies if isinstance(p, ForwardProxy))
     tap = Taps(tuple(p.tap for p in forward))
-    order = np.lexsort(archs.T[::-1])
-    size = group or len(archs)
-    for start in range(0, len(archs) if forward else 0, size):
-        rows = order[start : start + size]
-        carries = _carries(network, variables, archs[rows], batch.images, tap)
-        for proxy, carry in zip(forward, carries, strict=True):
-            scores[proxy.name][rows] = _finish_all(proxy, carry)
-        done(len(rows))
-    return {p.name: scores[p.name] for p in proxies}
+    size = group or group_size(network, variables, archs, batch.images)
+    parts = []
+    for start in range(0, len(archs), size):
+        rows = archs[start : start + size]
+        part = {p.name: counted(p, network, rows) for p in proxies if isinstance(p, CountProxy)}
+        if forward:
+            carries = _carries(network, variables, rows, batch.images, tap)
+            part |= {p.name: _finish_all(p, c) for p, c in zip(forward, carries, strict=True)}
+        parts.append(part)
+        chunk(part)
+    empty = np.zeros(0, np.float32)
+    return {p.name: np.concatenate([empty, *(part[p.name] for part in parts)]) for p in proxies}
+
+
+GROUP_BYTES = 400e6
+"""What a group's intermediate values may take."""
+
+
+def group_size(
+    network: Network, variables: Variables, archs: np.ndarray, images: jax.Array
+) -> int:
+    """How many rows to evaluate together so that their values take about `GROUP_BYTES` at most.
+
+    Found by following ever larger parts of the population through the network without computing
+    anything, until what would be held at once is too much.
+    """
+    module = network.bound_module(variables)
+    best = size = min(16, len(archs))
+    while size < 4 * len(archs):
+        tried = min(size, len(archs))
+        ctx = SharedContext(archs[:tried], NoTap(), dry=True)
+        module(ctx.input(images), ctx)
+        if ctx.peak_bytes > GROUP_BYTES:
+            break
+        best, size = tried, 4 * size
+    return best
 
 
 def _carries(

@@ -19,6 +19,7 @@ from jaxnas.nn.context import Context, Tap
 from jaxnas.nn.layers import Choice, Layer, Zero
 
 _serials = itertools.count()
+_NOTHING: Any = np.zeros(())
 
 
 class BoundLayer(NamedTuple):
@@ -37,7 +38,17 @@ class BoundLayer(NamedTuple):
 class Value:
     """One intermediate result: an array, or a recipe (a layer of one parent, or a sum of several)."""
 
-    __slots__ = ("__weakref__", "array", "contributions", "layer", "parents", "serial", "shape", "zero")
+    __slots__ = (
+        "__weakref__",
+        "array",
+        "contributions",
+        "layer",
+        "ledger",
+        "parents",
+        "serial",
+        "shape",
+        "zero",
+    )
 
     def __init__(
         self,
@@ -51,6 +62,11 @@ class Value:
         self.serial = next(_serials)
         self.array: jax.Array | None = None
         self.contributions: dict[str, Contribution] = {}
+        self.ledger: _Ledger | None = None
+
+    def __del__(self) -> None:
+        if self.ledger is not None:
+            self.ledger.live -= _bytes(self.shape)
 
 
 @dataclass(eq=False)
@@ -94,6 +110,19 @@ class _Site:
 
 
 @dataclass
+class _Ledger:
+    """Bytes that values would hold, in a pass that computes nothing."""
+
+    live: int = 0
+    peak: int = 0
+
+    def hold(self, value: Value) -> None:
+        value.ledger = self
+        self.live += _bytes(value.shape)
+        self.peak = max(self.peak, self.live)
+
+
+@dataclass
 class _Evaluation:
     """What all views of one pass share."""
 
@@ -111,13 +140,19 @@ class SharedContext:
     """Gives choice points the meaning "everything that somebody in the population takes".
 
     Stands where `jaxnas.nn.Context` stands for one architecture; batch norm uses the statistics of the
-    batch.
+    batch. A `dry` pass computes nothing and finds out how much memory a real one would take.
     """
 
-    def __init__(self, archs: np.ndarray, tap: Tap) -> None:
+    def __init__(self, archs: np.ndarray, tap: Tap, *, dry: bool = False) -> None:
         self._archs, self._tap = archs, tap
         self._rows = np.arange(len(archs))
         self._all = _Evaluation()
+        self._ledger = _Ledger() if dry else None
+
+    @property
+    def peak_bytes(self) -> int:
+        """After a dry pass: the most that values would hold at once."""
+        return self._ledger.peak if self._ledger else 0
 
     def input(self, images: jax.Array) -> Shared:
         """The images, the same for every architecture."""
@@ -246,7 +281,10 @@ class SharedContext:
             key = (_arity(head), *((v.layer.identity, _due(v)) for v in chain), _due(head))
             groups[key].append((head, chain))
         for members in groups.values():
-            self._run_group(members, output=output)
+            if self._ledger is None:
+                self._run_group(members, output=output)
+            else:
+                _pretend(members, self._ledger)
         self._all.waiting = [v for v in self._all.waiting if _due(v)]
 
     def _run_group(self, members: list[tuple[Value, list[Value]]], *, output: bool) -> None:
@@ -281,9 +319,24 @@ def run_chunk(plan: Plan, states: tuple[Any, ...], rows: tuple[tuple[jax.Array, 
             found.append([plan.tap.contribution(kind, x) for kind in kinds])
         return x if plan.output else None, found
 
+    if backend.choices().unroll_shared_rows:
+        results = [one(*row) for row in rows]
+        outputs = tuple(x for x, _ in results) if plan.output else ()
+        return outputs, jax.tree.map(lambda *a: jnp.stack(a), *(found for _, found in results))
     stacked = [jnp.stack([row[i] for row in rows]) for i in range(plan.arity)]
     x, found = jax.vmap(one)(*stacked)
     return (tuple(x[i] for i in range(len(rows))) if plan.output else ()), found
+
+
+def _pretend(members: list[tuple[Value, list[Value]]], ledger: _Ledger) -> None:
+    for head, chain in members:
+        value = (head, *chain)[-1]
+        value.array, value.parents = _NOTHING, ()
+        ledger.hold(value)
+
+
+def _bytes(shape: jax.ShapeDtypeStruct) -> int:
+    return shape.size * shape.dtype.itemsize
 
 
 def _chain(value: Value) -> tuple[Value, list[Value]]:

@@ -147,7 +147,7 @@ def test_one_bad_value_beyond_the_first_piece(refused, pictures, monkeypatch):
         (np.arange(30) % 3 == 0, ["bool", "integers"]),
         (np.eye(3)[np.arange(30) % 3], ["(30, 3)", "argmax"]),
         (np.zeros((30, 2, 2), int), ["(30, 2, 2)"]),
-        (np.zeros(30, int), ["All 30 labels", "are 0", "two classes"]),
+        (np.zeros(30, int), ["All 30 values of y are 0", "two classes"]),
         (np.where(np.arange(30) == 17, -2, np.arange(30) % 3), ["label -2 at position 17"]),
         (np.where(np.arange(30) == 17, 9, np.arange(30) % 3), ["label 9 at position 17", "0..3"]),
         (np.arange(30) % 3 + 1, ["label 3 at position 2", "0..2", "subtract 1"]),
@@ -166,7 +166,7 @@ def test_a_gap_in_the_labels_is_out_of_range(refused, pictures):
 
 
 def test_one_class_of_ones_is_refused(refused, pictures):
-    with refused("label 1 at position 0"):
+    with refused("All 30 values of y are 1", "two classes"):
         from_arrays(pictures()[0], np.ones(30, int))
 
 

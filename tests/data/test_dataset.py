@@ -125,16 +125,15 @@ def test_prepare_refuses_other_images(small, refused):
 
 
 def test_loading_bytes_makes_no_floats():
-    x = np.zeros((400, 32, 32, 3), np.uint8)
+    x = np.zeros((8000, 32, 32, 3), np.uint8)
     x[::2] = 255
-    y = np.arange(400) % 2
+    y = np.arange(8000) // 2 % 2
     tracemalloc.start()
     from_arrays(x, y)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # One shuffled copy, and the pieces of the histogram as 64-bit integers.
+    # The copy that splitting makes, and one piece at a time as 64-bit integers.
     assert peak < 1.5 * x.nbytes + 12 * dataset.CHUNK_VALUES
-    assert peak < 3 * x.nbytes + 12 * dataset.CHUNK_VALUES
 
 
 def test_fingerprint_is_of_contents_and_split(pictures):
@@ -161,4 +160,4 @@ def test_the_fingerprint_of_given_data_never_changes():
     """Recorded: `--resume` compares it with a value that another version may have written."""
     x = np.arange(12 * 4, dtype=np.uint8).reshape(12, 2, 2)
     data = from_arrays(x, np.arange(12) % 2)
-    assert data.fingerprint.startswith("?")
+    assert data.fingerprint.startswith("28d18979151534b4064179be899d8952")

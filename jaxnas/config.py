@@ -1,0 +1,329 @@
+"""The configuration of a search: one set of dataclasses is the flags, the YAML keys and the help."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from jaxnas.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+STAGES = ("rank", "train", "finish")
+PRESETS: dict[str, tuple[str, ...]] = {"quick": ("rank", "train", "finish"), "full": STAGES}
+EXECUTORS = ("auto", "shared_prefix", "per_architecture")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Data: which images, and how they are split.
+
+    Args:
+        source: digits (scikit-learn's, embedded) | NAME of a tfds image data set | FILE.npz with x_train,
+            y_train and optionally x_test, y_test | FOLDER of class folders; short: --data
+        dir: where tfds keeps its data; short: --data-dir
+        split_seed: seed of the train/validation/test split
+        val_fraction: share of the images for validation
+        test_fraction: share for the test, where the data brings no test set
+    """
+
+    source: str = "digits"
+    dir: str | None = None
+    split_seed: NonNegativeInt = 0
+    val_fraction: PositiveFloat = 0.2
+    test_fraction: PositiveFloat = 0.2
+
+
+@dataclass(frozen=True)
+class RankConfig:
+    """Rank: score every architecture without training.
+
+    Args:
+        proxies: training-free scores, separated by commas; short: --proxies
+        combine: how several scores make one: log_rank | rank_mean
+        executor: shared_prefix (for proxies that need a forward pass alone) | per_architecture | auto
+        batch_size: images that scores are computed on
+        channels: channels of the scored networks; null: 16
+        cells: their cells in each stage, as in 5,5,5; null: 1
+        resolution: side of their images; null: 16, or the data's if smaller
+    """
+
+    proxies: tuple[str, ...] = ("naswot", "params")
+    combine: str = "log_rank"
+    executor: str = "auto"
+    batch_size: PositiveInt = 32
+    channels: PositiveInt | None = None
+    cells: tuple[PositiveInt, ...] | None = None
+    resolution: PositiveInt | None = None
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Train: the best candidates for a short time, all in one program.
+
+    Args:
+        top: how many of the best are trained; short: --top
+        baselines: random architectures trained beside them, and the largest one; 0: neither
+        epochs: epochs of each candidate
+        batch_size: images a step
+        learning_rate: peak learning rate (SGD with Nesterov momentum, cosine)
+        weight_decay: weight decay on kernels
+        channels: channels of the candidates; null: 16
+        cells: their cells in each stage; null: 1,1,1
+        resolution: side of their images; null: the data's, at most 32
+    """
+
+    top: PositiveInt = 8
+    baselines: NonNegativeInt = 8
+    epochs: PositiveInt = 5
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 0.1
+    weight_decay: NonNegativeFloat = 5e-4
+    channels: PositiveInt | None = None
+    cells: tuple[PositiveInt, ...] | None = None
+    resolution: PositiveInt | None = None
+
+
+@dataclass(frozen=True)
+class FinishConfig:
+    """Finish: train the winner to the end.
+
+    Args:
+        epochs: epochs of the winner
+        batch_size: images a step
+        learning_rate: peak learning rate (SGD with Nesterov momentum, cosine)
+        weight_decay: weight decay on kernels
+        channels: channels of the winner; null: 16
+        cells: its cells in each stage; null: 1,1,1
+        resolution: side of its images; null: the data's, at most 32
+    """
+
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 0.1
+    weight_decay: NonNegativeFloat = 5e-4
+    channels: PositiveInt | None = None
+    cells: tuple[PositiveInt, ...] | None = None
+    resolution: PositiveInt | None = None
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Search: everything a run depends on; its config.yaml holds it in full.
+
+    Args:
+        space: the search space, by name
+        preset: quick (rank, train, finish) | full (all stages)
+        stages: rank | rank,train | rank,train,finish, in place of the preset's
+        seed: seed of initial weights and batches
+        out: directory of the run; null: runs/SPACE-DATA-TIME
+        resume: continue the run in --out
+    """
+
+    space: str = "nasbench201"
+    preset: str = "quick"
+    stages: tuple[str, ...] | None = None
+    seed: NonNegativeInt = 0
+    out: str | None = None
+    resume: bool = False
+    data: DataConfig = field(default_factory=DataConfig)
+    rank: RankConfig = field(default_factory=RankConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    finish: FinishConfig = field(default_factory=FinishConfig)
+
+    @property
+    def active_stages(self) -> tuple[str, ...]:
+        """The stages to run, in order."""
+        return self.stages if self.stages is not None else PRESETS[self.preset]
+
+
+SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "rank": RankConfig,
+    "train": TrainConfig,
+    "finish": FinishConfig,
+}
+SHORT = {
+    "data": ("data.source",),
+    "data_dir": ("data.dir",),
+    "proxies": ("rank.proxies",),
+    "top": ("train.top",),
+    "epochs": ("train.epochs", "finish.epochs"),
+    "batch_size": ("rank.batch_size", "train.batch_size", "finish.batch_size"),
+    "channels": ("rank.channels", "train.channels", "finish.channels"),
+    "cells": ("rank.cells", "train.cells", "finish.cells"),
+    "resolution": ("rank.resolution", "train.resolution", "finish.resolution"),
+}
+"""Names without a section, and the keys they set; a section's own value goes before."""
+
+
+def keys() -> dict[str, dataclasses.Field]:
+    """Every key of the configuration, `section.name` or `name`, and its field."""
+    top = {f.name: f for f in dataclasses.fields(SearchConfig) if f.name not in SECTIONS}
+    inner = {
+        f"{section}.{f.name}": f
+        for section, cls in SECTIONS.items()
+        for f in dataclasses.fields(cls)
+    }
+    return top | inner
+
+
+def parser() -> "ArgumentParser":
+    """The parser made from the dataclasses: types, defaults and help."""
+    from jsonargparse import ArgumentParser
+
+    made = ArgumentParser(prog="python -m jaxnas.search", exit_on_error=False)
+    made.add_class_arguments(SearchConfig)
+    return made
+
+
+def flatten(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """Nested, dotted or short keys, with hyphens or underscores, as full dotted keys.
+
+    `InputError` names an unknown key and the nearest ones, beginning with `where`.
+    """
+    short: dict[str, Any] = {}
+    full: dict[str, Any] = {}
+    for key, value in _leaves(values):
+        if key in SHORT:
+            short |= dict.fromkeys(SHORT[key], value)
+        elif key in keys():
+            full[key] = value
+        else:
+            raise InputError(f"{where}{unknown('key', key, [*keys(), *SHORT])}")
+    return short | full
+
+
+def build(values: Mapping[str, Any]) -> SearchConfig:
+    """A checked configuration from full dotted keys; values may be text, as on a command line."""
+    from argparse import ArgumentError
+
+    fields, nested = keys(), {}
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        target = nested.setdefault(section, {}) if section else nested
+        target[name] = _items(value) if "tuple" in str(fields[key].type) else value
+    made = parser()
+    try:
+        parsed = made.parse_object(nested)
+    except ArgumentError as error:
+        raise InputError(_sentence(str(error), values)) from error
+    sections = {name: cls(**vars(parsed[name])) for name, cls in SECTIONS.items()}
+    top = {k: v for k, v in vars(parsed).items() if k not in SECTIONS}
+    config = SearchConfig(**top, **sections)
+    _check(config)
+    return config
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The keys of a YAML file, as `flatten` gives them; read safely."""
+    import yaml
+
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"Cannot read the configuration {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"The configuration {path} is not UTF-8 text.") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise InputError(f"{path} holds a {type(values).__name__}, expected keys and values.")
+    return flatten(values, f"In {path}: ")
+
+
+def to_dict(config: SearchConfig) -> dict[str, Any]:
+    """Plain nested values, as written to `config.yaml`; `build(flatten(...))` gives it back."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return list(value) if isinstance(value, tuple) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for key, value in values.items():
+        name = prefix + str(key).replace("-", "_")
+        if isinstance(value, Mapping):
+            found += _leaves(value, name + ".")
+        else:
+            found.append((name, value))
+    return found
+
+
+def _items(value: Any) -> Any:
+    if isinstance(value, str) and value.lower() not in ("null", "none"):
+        return [part.strip() for part in value.strip("[]() ").split(",")]
+    if isinstance(value, int):
+        return [value]
+    return None if isinstance(value, str) else value
+
+
+def _sentence(message: str, values: Mapping[str, Any]) -> str:
+    """jsonargparse's message, often of several lines, as one sentence."""
+    named = re.search(r'key "([\w.]+)"', message)
+    key = named.group(1) if named else None
+    if key in values:
+        expected = str(getattr(keys()[key].type, "__name__", keys()[key].type))
+        expected = re.sub(r"jsonargparse\.typing\.", "", expected)
+        return f"{key} is {values[key]!r}, expected {_WORDS.get(expected, expected)}."
+    return " ".join(message.split())
+
+
+_WORDS = {
+    "PositiveInt": "a whole number of at least 1",
+    "NonNegativeInt": "a whole number of at least 0",
+    "PositiveFloat": "a number above 0",
+    "NonNegativeFloat": "a number of at least 0",
+    "str": "some text",
+    "bool": "true or false",
+    "UnionType": "a whole number of at least 1, or null",
+    "PositiveInt | None": "a whole number of at least 1, or null",
+    "tuple[PositiveInt, ...] | None": "whole numbers of at least 1, as in 1,1,1",
+    "tuple[str, ...]": "names separated by commas",
+    "tuple[str, ...] | None": "names separated by commas",
+    "str | None": "some text",
+}
+
+
+def _check(config: SearchConfig) -> None:
+    from jaxnas.scoring.combine import COMBINATIONS
+
+    _among("preset", config.preset, PRESETS)
+    for stage in config.active_stages:
+        _among("stage", stage, STAGES)
+    if config.active_stages != STAGES[: len(config.active_stages)]:
+        raise InputError(
+            f"stages is {','.join(config.active_stages)}; each stage needs those before it: "
+            "rank | rank,train | rank,train,finish."
+        )
+    _among("executor", config.rank.executor, EXECUTORS)
+    _among("combination", config.rank.combine, COMBINATIONS)
+    if config.rank.batch_size < 2:
+        raise InputError("rank.batch_size is 1, expected at least 2: scores compare images.")
+    for key, value in flatten(to_dict(config)).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{key} is {value}, expected a finite number.")
+    if config.data.val_fraction + config.data.test_fraction >= 1:
+        raise InputError(
+            f"data.val_fraction {config.data.val_fraction} and data.test_fraction "
+            f"{config.data.test_fraction} leave nothing to train on."
+        )
+
+
+def _among(kind: str, name: str, known: Iterable[str] | Sequence[str]) -> None:
+    known = list(known)
+    if name not in known:
+        raise unknown(kind, name, known)
