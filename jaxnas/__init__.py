@@ -12,15 +12,15 @@ if (_root / "pyproject.toml").is_file():
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from jaxnas.api import rank as rank
-    from jaxnas.api import score as score
+    from jaxnas.ranking import rank as rank
+    from jaxnas.module_score import score as score
     from jaxnas.errors import InputError as InputError
     from jaxnas.search_spaces import get_space as get_space
 
 # Imported on first use: jax, flax and pandas take seconds, and `--help` needs none of them.
 _EXPORTS = {
-    "rank": "jaxnas.api",
-    "score": "jaxnas.api",
+    "rank": "jaxnas.ranking",
+    "score": "jaxnas.module_score",
     "InputError": "jaxnas.errors",
     "get_space": "jaxnas.search_spaces",
 }

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+_DEV = Path("/dev")
+
 
 @dataclass(frozen=True)
 class BackendChoices:
@@ -83,10 +85,10 @@ def unused_accelerator() -> str | None:
     )
 
 
-def _has_nvidia_gpu(dev: Path = Path("/dev")) -> bool:
+def _has_nvidia_gpu() -> bool:
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
-    if any(dev.glob("nvidia[0-9]*")):
+    if any(_DEV.glob("nvidia[0-9]*")):
         return True
     command = shutil.which("nvidia-smi")
     if command is None:
@@ -98,13 +100,13 @@ def _has_nvidia_gpu(dev: Path = Path("/dev")) -> bool:
     return listed.returncode == 0 and "GPU 0" in listed.stdout
 
 
-def _has_tpu(dev: Path = Path("/dev")) -> bool:
-    if any(dev.glob("accel[0-9]*")):
+def _has_tpu() -> bool:
+    if any(_DEV.glob("accel[0-9]*")):
         return True
     # Other devices use vfio too, so it takes a sign that this is a TPU machine.
     names = ("TPU_NAME", "TPU_WORKER_ID", "TPU_ACCELERATOR_TYPE", "TPU_SKIP_MDS_QUERY")
     hinted = any(n in os.environ for n in names) or find_spec("libtpu") is not None
-    return hinted and any((dev / "vfio").glob("[0-9]*"))
+    return hinted and any((_DEV / "vfio").glob("[0-9]*"))
 
 
 def enable_compilation_cache() -> Path | None:

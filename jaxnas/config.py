@@ -214,8 +214,12 @@ def build(values: Mapping[str, Any]) -> SearchConfig:
         parsed = made.parse_object(nested)
     except ArgumentError as error:
         raise InputError(_sentence(str(error), values)) from error
-    sections = {name: cls(**vars(parsed[name])) for name, cls in SECTIONS.items()}
-    top = {k: v for k, v in vars(parsed).items() if k not in SECTIONS}
+    checked = {k: _plain(v) for k, v in _leaves(parsed.as_dict())}
+    sections = {
+        name: cls(**{f.name: checked[f"{name}.{f.name}"] for f in dataclasses.fields(cls)})
+        for name, cls in SECTIONS.items()
+    }
+    top = {k: v for k, v in checked.items() if "." not in k}
     config = SearchConfig(**top, **sections)
     _check(config)
     return config
@@ -261,6 +265,16 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]
         else:
             found.append((name, value))
     return found
+
+
+def _plain(value: Any) -> Any:
+    """A value without jsonargparse's restricted number types."""
+    if isinstance(value, tuple):
+        return tuple(_plain(v) for v in value)
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return value
 
 
 def _items(value: Any) -> Any:

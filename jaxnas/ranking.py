@@ -103,9 +103,7 @@ def rank(
     batch = make_batch((inputs / scale - mean) / std, None if y is None else y[picked])
     classes = 10 if y is None else int(y.max()) + 1
     network = space.network(size, classes=classes, image_channels=x.shape[3])
-    return rank_batch(
-        space, network, batch, chosen, combine=combine, seed=seed, executor=executor
-    )
+    return rank_batch(space, network, batch, chosen, combine=combine, seed=seed, executor=executor)
 
 
 def rank_batch(

@@ -8,9 +8,7 @@ from jaxnas.network import Network, Variables
 from jaxnas.proxy import Batch, GradientProxy
 
 
-def _grad_norm(
-    network: Network, variables: Variables, arch: jax.Array, batch: Batch
-) -> jax.Array:
+def _grad_norm(network: Network, variables: Variables, arch: jax.Array, batch: Batch) -> jax.Array:
     """Sum over weight tensors of the Euclidean norm of d loss / d tensor, for the mean cross-entropy.
 
     Only weights of convolutions and classifier count, not batch norm's; branches not taken have zero

@@ -154,7 +154,12 @@ def _parse_node(text: str, node: str, number: int) -> list[int]:
 
 def _enumeration(archs: np.ndarray) -> np.ndarray:
     archs = np.asarray(archs)
-    if archs.ndim != 2 or archs.shape[1] != 6 or archs.min(initial=0) < 0 or archs.max(initial=0) > 4:
+    if (
+        archs.ndim != 2
+        or archs.shape[1] != 6
+        or archs.min(initial=0) < 0
+        or archs.max(initial=0) > 4
+    ):
         raise InputError(
             f"NAS-Bench-201 architectures are rows of six integers 0 to 4, got shape {archs.shape}."
         )
@@ -213,7 +218,9 @@ def _expressions(archs: np.ndarray) -> list[tuple[int, ...]]:
     for arch in archs.tolist():
         nodes = [source]
         for node in (1, 2, 3):
-            into = [value(op, nodes[a]) for (a, b), op in zip(EDGES, arch, strict=True) if b == node]
+            into = [
+                value(op, nodes[a]) for (a, b), op in zip(EDGES, arch, strict=True) if b == node
+            ]
             nodes.append(tuple(sorted(sum(into, ()))))
         results.append(nodes[3])
     return results

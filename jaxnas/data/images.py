@@ -82,8 +82,8 @@ def _check_memory(size: int, form: Format) -> None:
     """Refuses what would be killed by the operating system without a word."""
     if 2 * size > physical_memory():  # the images, and the copy that splitting makes
         raise InputError(
-            f"The images need {2 * size / 2**30:.1f} GB of memory at {form.height}x{form.width}, more "
-            f"than the {physical_memory() / 2**30:.1f} GB of this machine; make them smaller first."
+            f"The images need {2 * size / 2**30:.1f} GB of memory at {form.height}x{form.width}; "
+            f"this machine has {physical_memory() / 2**30:.1f} GB, so make them smaller first."
         )
 
 

@@ -20,9 +20,7 @@ from jaxnas.nn.pooling import Axis, Padding, Pair, sliding
 
 type Axes = tuple[Axis, Axis]
 
-# Narrower groups are bundled into block-diagonal kernels of this many input channels: XLA:CPU
-# convolves 32 channels in hardly more time than 8.
-_BUNDLE_CHANNELS = 32
+_BUNDLE_CHANNELS = 32  # XLA:CPU convolves this many in hardly more time than 8
 
 
 def conv2d(
@@ -39,7 +37,7 @@ def conv2d(
 
     Reverse mode works to any order (`grad` of `grad`, Hessian-vector products as gradients of
     inner products), and so does `vmap` over `x`, `w` or both. On the CPU it is a `custom_vjp`, so
-    forward mode (`jax.jvp`, `jacfwd`, `linearize`) raises a `TypeError`.
+    forward mode (`jax.jvp`, `jacfwd`, `linearize`) raises a `TypeError`, save for 1x1 kernels.
 
     Args:
         x: images `[B, H, W, Cin]`, floating.
@@ -65,9 +63,8 @@ def conv2d(
     axes = sliding(sizes, kernel, stride, padding, dilation=dilation, same=_tensorflow_same)
     dtype = jnp.promote_types(x.dtype, w.dtype)
     x, w = x.astype(dtype), w.astype(dtype)
-    if custom_gradient is None:
-        custom_gradient = backend.choices().custom_conv_gradient
-    if not custom_gradient:
+    decided = backend.choices().custom_conv_gradient if custom_gradient is None else custom_gradient
+    if not decided:
         return _convolve(axes, x, w, groups)
     if groups == 1:
         return _ungrouped(axes, x, w)
@@ -77,15 +74,13 @@ def conv2d(
 
 
 def _check_shapes(x: jax.Array, w: jax.Array, groups: int) -> None:
-    got = f"x is {x.dtype} {list(x.shape)}, w is {w.dtype} {list(w.shape)}, groups is {groups}"
+    got = f"x is {x.dtype} {list(x.shape)}, w {w.dtype} {list(w.shape)}, groups {groups}"
     if x.ndim != 4 or w.ndim != 4:
-        raise InputError(f"conv2d takes x [B, H, W, Cin] and w [kh, kw, Cin/groups, Cout]; {got}.")
+        raise InputError(f"conv2d takes x [B, H, W, Cin] and w [kh, kw, Cin, Cout]; {got}.")
     if not all(jnp.issubdtype(a.dtype, jnp.floating) for a in (x, w)):
         raise InputError(f"conv2d takes floating arrays; {got}.")
     if groups < 1 or w.shape[2] * groups != x.shape[3] or w.shape[3] % groups:
-        raise InputError(
-            f"w's third size times groups must be x's last, and groups divide w's last; {got}."
-        )
+        raise InputError(f"w must be [kh, kw, Cin/groups, Cout], groups dividing both; {got}.")
 
 
 def _tensorflow_same(size: int, reach: int, stride: int) -> Pair:
@@ -118,35 +113,31 @@ def _trilinear(to_y: Callable, to_x: Callable, to_w: Callable) -> Callable:
 
 
 def _convolve(axes: Axes, x: jax.Array, w: jax.Array, groups: int = 1) -> jax.Array:
-    return lax.conv_general_dilated(
-        x,
-        w,
-        [a.stride for a in axes],
-        [(a.lo, a.hi) for a in axes],
-        rhs_dilation=[a.dilation for a in axes],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
+    strides, pads = [a.stride for a in axes], [(a.lo, a.hi) for a in axes]
+    taps, layout = [a.dilation for a in axes], ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, w, strides, pads, None, taps, layout, groups)
 
 
 def _pad(x: jax.Array, axes: Axes) -> tuple[jax.Array, Axes]:
     """Pad the two axes before the channels, or crop them where that is negative."""
-    pads = [(a.lo, a.hi, 0) for a in axes]
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0)] * (x.ndim - 3) + pads + [(0, 0, 0)])
     h, w = (replace(a, size=a.size + a.lo + a.hi, lo=0, hi=0) for a in axes)
-    return x, (h, w)
+    return _lax_pad(x, [(a.lo, a.hi, 0) for a in axes]), (h, w)
+
+
+def _lax_pad(x: jax.Array, spatial: list[tuple[int, int, int]]) -> jax.Array:
+    around = [(0, 0, 0)] * (x.ndim - 3)
+    return lax.pad(x, jnp.zeros((), x.dtype), [*around, *spatial, (0, 0, 0)])
 
 
 def _cropped(x: jax.Array, axes: Axes) -> tuple[jax.Array, Axes]:
-    """The same without negative padding, which would take a convolution off its fast form."""
+    # A convolution with negative padding is not in the fast form.
     return _pad(x, axes) if any(min(a.lo, a.hi) < 0 for a in axes) else (x, axes)
 
 
 def _spread(y: jax.Array, axes: Axes) -> tuple[jax.Array, Axes]:
     """The cotangent with its cells `stride` apart, and how the flipped kernel slides over it."""
-    gaps = [(0, 0, a.stride - 1) for a in axes]
     if any(a.stride > 1 for a in axes):
-        y = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0)] * (y.ndim - 3) + gaps + [(0, 0, 0)])
+        y = _lax_pad(y, [(0, 0, a.stride - 1) for a in axes])
     h, w = (
         Axis(a.span + 1, a.window, 1, a.reach - a.lo, a.size - 1 - a.span + a.lo, a.dilation)
         for a in axes
@@ -159,10 +150,11 @@ def _conv_y(axes: Axes, x: jax.Array, w: jax.Array) -> jax.Array:
 
     # With both operands batched XLA would group the convolution: a loop is 2 to 4 times faster.
     @one.def_vmap
-    def _(size: int, batched: list[bool], x: jax.Array, w: jax.Array) -> tuple[jax.Array, bool]:
+    def _(_: int, batched: list[bool], *xw: jax.Array) -> tuple[jax.Array, bool]:
         if all(batched):
-            return lax.map(lambda pair: one(*pair), (x, w)), True
-        return jax.vmap(partial(_convolve, axes), [0 if b else None for b in batched])(x, w), True
+            return lax.map(lambda pair: one(*pair), xw), True
+        along = [0 if b else None for b in batched]
+        return jax.vmap(lambda x, w: _convolve(axes, x, w), along)(*xw), True
 
     return one(x, w)
 
@@ -195,6 +187,7 @@ def _ungrouped(axes: Axes, x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def _grouped(axes: Axes, x: jax.Array, w: jax.Array, groups: int) -> jax.Array:
+    """Bundles of groups, each one convolution by a block-diagonal kernel."""
     cin, cout = w.shape[2], w.shape[3] // groups
     fit = [n for n in range(1, groups + 1) if groups % n == 0 and n * cin <= _BUNDLE_CHANNELS]
     n = max(fit, default=1)

@@ -139,17 +139,26 @@ class ReLU(Layer):
 
 
 class AvgPool(Layer):
-    """Average pooling that does not count padding."""
+    """Average pooling that does not count padding.
+
+    With stride 1 the size stays; with another it is divided and rounded up, as a convolution's, so
+    that the two can be added.
+    """
 
     keeps_zero = True
 
-    def __init__(self, window: int = 3, *, stride: int = 1, padding: int | None = None) -> None:
+    def __init__(self, window: int = 3, *, stride: int = 1) -> None:
         self.window, self.stride = window, stride
-        self.padding = (window - 1) // 2 if padding is None else padding
 
     def forward(self, x: jax.Array, ctx: Context) -> jax.Array:
-        """`[B, H, W, C] -> [B, H', W', C]`."""
-        return avg_pool(x, window=self.window, stride=self.stride, padding=self.padding)
+        """`[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), C]`."""
+        padding = [self._padding(side) for side in x.shape[1:3]]
+        return avg_pool(x, window=self.window, stride=self.stride, padding=padding)
+
+    def _padding(self, side: int) -> tuple[int, int]:
+        before = (self.window - 1) // 2
+        reach = (-(-side // self.stride) - 1) * self.stride + self.window
+        return before, max(reach - side - before, 0)
 
 
 class MaxPool(Layer):

@@ -23,7 +23,6 @@ from jaxnas.scoring.per_architecture import counted
 from jaxnas.scoring.shared_values import SharedContext
 
 
-
 def score_shared_prefix(
     network: Network,
     variables: Variables,
@@ -64,9 +63,7 @@ GROUP_BYTES = 400e6
 """What a group's intermediate values may take."""
 
 
-def group_size(
-    network: Network, variables: Variables, archs: np.ndarray, images: jax.Array
-) -> int:
+def group_size(network: Network, variables: Variables, archs: np.ndarray, images: jax.Array) -> int:
     """How many rows to evaluate together so that their values take about `GROUP_BYTES` at most.
 
     Found by following ever larger parts of the population through the network without computing

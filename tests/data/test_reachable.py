@@ -39,7 +39,7 @@ def test_an_error_is_an_answer():
         def do_HEAD(self):
             self.send_error(404)
 
-        def log_message(self, *_):
+        def log_message(self, format, *args):
             pass
 
     with HTTPServer(("127.0.0.1", 0), Refusing) as server:

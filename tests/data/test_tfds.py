@@ -25,7 +25,7 @@ def pillow(array: np.ndarray) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
 
 
-class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # pyright: ignore
     """Not registered, so that what it prepared is found by its files alone."""
 
     VERSION = tfds.core.Version("1.0.0")

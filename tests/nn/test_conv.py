@@ -1,7 +1,5 @@
 """`conv2d` against XLA's own convolution, in values and derivatives, and in the form it takes."""
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxnas import backend
 from jaxnas.errors import InputError
@@ -19,13 +18,11 @@ CANONICAL = ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))  # NHWC, HWIO, NHWC as JA
 # image [H, W], channels [Cin, Cout], kernel, settings
 CASES = {
     "plain": ((6, 6), (3, 4), (3, 3), {}),
-    "stride": ((8, 8), (3, 4), (3, 3), {"stride": 2}),
-    "stride_padded_as_in_pytorch": ((8, 7), (3, 4), (3, 3), {"stride": 2, "padding": 1}),
+    "stride": ((8, 7), (3, 4), (3, 3), {"stride": 2}),
     "stride_leaves_cells_unread": ((8, 9), (2, 3), (2, 3), {"stride": 3, "padding": "VALID"}),
     "even_kernel": ((6, 5), (3, 2), (2, 4), {}),
     "uneven_padding": ((5, 6), (3, 2), (3, 3), {"padding": ((0, 2), (1, 0))}),
     "padding_beyond_the_kernel": ((4, 5), (2, 2), (2, 1), {"padding": 3, "stride": (1, 2)}),
-    "dilated": ((8, 8), (2, 3), (3, 3), {"dilation": 2}),
     "dilated_stride": (
         (9, 8),
         (2, 3),
@@ -33,23 +30,15 @@ CASES = {
         {"dilation": (2, 3), "stride": (3, 2), "padding": 2},
     ),
     "window_of_the_whole_image": ((4, 4), (3, 2), (4, 4), {"padding": "VALID"}),
-    "pointwise": ((5, 4), (3, 4), (1, 1), {}),
     "pointwise_stride": ((5, 4), (3, 4), (1, 1), {"stride": 2}),
     "pointwise_padded": ((4, 4), (3, 2), (1, 1), {"padding": 2, "stride": 3}),
     "groups": ((6, 6), (6, 4), (3, 3), {"groups": 2}),
     "groups_in_two_bundles": ((4, 4), (48, 6), (3, 3), {"groups": 6, "stride": 2}),
     "wide_groups": ((3, 3), (66, 4), (1, 1), {"groups": 2}),
-    "depthwise": ((6, 6), (4, 4), (3, 3), {"groups": 4}),
     "depthwise_twice": ((6, 5), (3, 6), (3, 3), {"groups": 3, "padding": ((1, 0), (2, 1))}),
     "depthwise_stride": ((8, 7), (3, 3), (5, 5), {"groups": 3, "stride": 2}),
     "depthwise_dilated": ((8, 8), (3, 3), (3, 2), {"groups": 3, "dilation": 2, "stride": (1, 2)}),
 }
-
-
-@pytest.fixture(autouse=True)
-def strict() -> Iterator[None]:
-    with jax.numpy_rank_promotion("raise"):
-        yield
 
 
 def arrays(image, channels, kernel, setting, batch=2, seed=0):
@@ -113,7 +102,7 @@ def problems(draw):
     return image, (groups * draw(st.integers(1, 2)), groups * multiple), kernel, setting
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=6)
 @given(problems())
 def test_derivatives_equal_xla_on_drawn_problems(problem):
     x, w = arrays(*problem)
@@ -121,7 +110,7 @@ def test_derivatives_equal_xla_on_drawn_problems(problem):
     assert_close(ours, xla)
 
 
-KINDS = ["stride", "groups", "depthwise_twice", "pointwise"]
+KINDS = ["stride", "groups", "depthwise_twice", "pointwise_stride"]
 
 
 def gradients(x, w, setting):
@@ -237,6 +226,15 @@ def test_every_convolution_to_second_order_is_in_xlas_fast_form(case):
     assert not all(forms(case, custom=False))
 
 
+def test_vmap_over_both_keeps_the_fast_form():
+    """XLA's rule would make a grouped convolution of it."""
+    xs, ws = (jnp.stack([a, a]) for a in arrays(*CASES["stride"]))
+    over = lambda *a: jax.vmap(lambda *p: gradients(*p, CASES["stride"][3]))(*a)  # noqa: E731
+    found = list(convolutions(jax.make_jaxpr(over)(xs, ws).jaxpr))
+    assert len(found) == 3
+    assert all(map(in_fast_form, found))
+
+
 def test_which_form_is_used():
     assert len(forms("plain", custom=True)) >= 6
     assert forms("pointwise_stride", custom=True) == []
@@ -267,9 +265,9 @@ def test_forward_mode_says_no():
     ("shapes", "setting", "says"),
     [
         (((4, 4, 3), (3, 3, 3, 2)), {}, r"x \[B, H, W, Cin\].*\[4, 4, 3\]"),
-        (((1, 4, 4, 3), (3, 3, 2, 2)), {}, "times groups must be x's last"),
-        (((1, 4, 4, 4), (3, 3, 2, 3)), {"groups": 2}, "groups divide w's last"),
-        (((1, 4, 4, 3), (3, 3, 3, 2)), {"groups": 0}, "groups is 0"),
+        (((1, 4, 4, 3), (3, 3, 2, 2)), {}, r"w must be .*float32 \[3, 3, 2, 2\]"),
+        (((1, 4, 4, 4), (3, 3, 2, 3)), {"groups": 2}, "groups dividing both"),
+        (((1, 4, 4, 3), (3, 3, 3, 2)), {"groups": 0}, "groups 0"),
         (((1, 2, 4, 3), (3, 3, 3, 2)), {"padding": "VALID"}, "3 cells does not fit into 2 cells"),
         (((1, 4, 4, 3), (3, 3, 3, 2)), {"padding": "same"}, "Unknown padding 'same'.*SAME"),
         (((1, 4, 4, 3), (3, 3, 3, 2)), {"padding": -1}, "padding must be .* not -1"),
@@ -286,3 +284,74 @@ def test_bad_input_is_one_sentence(shapes, setting, says):
 def test_integers_are_refused():
     with pytest.raises(InputError, match="floating arrays; x is uint8"):
         conv2d(jnp.zeros((1, 4, 4, 3), jnp.uint8), jnp.zeros((3, 3, 3, 2)))
+
+
+# What `jaxnas.backend` tells and sets beyond the choice of a convolution.
+
+
+@pytest.fixture
+def config(monkeypatch):
+    """JAX's configuration as if the user had set nothing, restored afterwards."""
+    names = ["compilation_cache_dir", "persistent_cache_min_compile_time_secs"]
+    names += ["persistent_cache_min_entry_size_bytes", "platforms"]
+    before = {f"jax_{n}": getattr(jax.config, f"jax_{n}") for n in names}
+    for name in ("CUDA_VISIBLE_DEVICES", "TPU_NAME", "TPU_WORKER_ID"):
+        monkeypatch.delenv(name, raising=False)
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_platforms", None)
+    yield jax.config
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_the_compilation_cache_fills_and_respects_a_given_folder(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = backend.enable_compilation_cache()
+    assert folder is not None
+    assert folder.is_relative_to(tmp_path / "cache" / "jaxnas")
+    jax.jit(lambda x: jnp.sin(x) * 3.25)(jnp.ones(7))
+    assert any(folder.iterdir())
+    config.update("jax_compilation_cache_dir", str(tmp_path / "given"))
+    assert backend.enable_compilation_cache() == tmp_path / "given"
+
+
+def test_an_unwritable_cache_changes_nothing(config, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert backend.enable_compilation_cache() is None
+    assert config.jax_compilation_cache_dir is None
+
+
+@pytest.mark.parametrize(("device", "extra"), [("nvidia0", "cuda"), ("accel0", "tpu")])
+def test_an_unused_accelerator_is_said(config, device, extra, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(backend, "find_spec", lambda name: None)
+    monkeypatch.setattr(backend, "_DEV", tmp_path)
+    assert backend.unused_accelerator() is None
+    (tmp_path / device).touch()
+    assert f"install the extra `jaxnas[{extra}]`" in str(backend.unused_accelerator())
+    monkeypatch.setattr(backend, "find_spec", lambda name: name)
+    assert f'jax.devices("{extra}")' in str(backend.unused_accelerator())
+    config.update("jax_platforms", "cpu")
+    assert backend.unused_accelerator() is None
+
+
+def test_nvidia_smi_is_asked_where_no_device_file_is(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(backend, "_DEV", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    command = tmp_path / "nvidia-smi"
+    for listed, found in [("GPU 0: T4", True), ("No devices were found", False)]:
+        command.write_text(f"#!/bin/sh\necho '{listed}'\n")
+        command.chmod(0o755)
+        assert (backend.unused_accelerator() is not None) is found
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    command.write_text("#!/bin/sh\necho 'GPU 0: T4'\n")
+    assert backend.unused_accelerator() is None
+
+
+def test_choices_leave_the_switch_a_switch_on_the_cpu():
+    assert backend.choices() == backend.choices(jax.default_backend())
+    assert backend.choices("cpu").map_batch_size is None
+    assert backend.choices("tpu").map_batch_size == backend.choices("gpu").map_batch_size == 16
+    assert backend.choices("cpu").shared_prefix_rows < backend.choices("gpu").shared_prefix_rows

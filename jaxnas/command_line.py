@@ -1,0 +1,72 @@
+"""Flags as keys of the configuration."""
+
+import re
+from typing import Any
+
+from jaxnas.config import SHORT, flatten, keys, parser, read_yaml
+from jaxnas.errors import InputError, unknown
+
+EPILOG = """
+Short names set a key in every stage that has it; a stage's own flag goes before:
+  --data X           --data.source X          --data-dir DIR  --data.dir DIR
+  --proxies a,b      --rank.proxies a,b       --top N         --train.top N
+  --epochs N         --train.epochs and --finish.epochs
+  --batch-size N, --channels N, --cells N[,N...], --resolution N
+                     --rank.*, --train.* and --finish.*
+  --config FILE.yaml the same names in YAML; flags go before it
+
+Exit codes: 0, 2 for bad input, 1 otherwise. An interrupted run continues with --resume --out DIR.
+"""
+
+
+def parse(argv: list[str]) -> dict[str, Any] | None:
+    """The configuration's keys that the flags set; None when help was asked for and printed.
+
+    `InputError` for a flag that does not exist (with the nearest), one without its value, or a word
+    that belongs to no flag.
+    """
+    if any(arg in ("-h", "--help") for arg in argv):
+        print(help_text())
+        return None
+    given: dict[str, Any] = {}
+    files: list[str] = []
+    rest = list(argv)
+    while rest:
+        name, value = _next_flag(rest)
+        if name == "config":
+            files.append(value)
+        else:
+            given[name] = value
+    values: dict[str, Any] = {}
+    for path in files:
+        values |= read_yaml(path)
+    return values | flatten(given)
+
+
+def help_text() -> str:
+    """Every flag with its default, made from the dataclasses."""
+    text = parser().format_help()
+    text = text.partition("\n\n")[2]
+    text = re.sub(r"\n  --\w+ CONFIG +Path to a configuration file\.", "", text)
+    text = re.sub(r"--[\w.]+", lambda flag: flag.group().replace("_", "-"), text)
+    return f"usage: python -m jaxnas.search [--space NAME] [--data X] [flags]\n\n{text}{EPILOG}"
+
+
+def _next_flag(rest: list[str]) -> tuple[str, Any]:
+    """Take one flag and its value off the front of `rest`."""
+    word = rest.pop(0)
+    if not word.startswith("--"):
+        raise InputError(f"{word!r} belongs to no flag; flags begin with --, as in --space NAME.")
+    flag, equals, value = word.partition("=")
+    name = flag[2:].replace("-", "_")
+    known = [*keys(), *SHORT, "config"]
+    if name not in known:
+        raise InputError(str(unknown("flag", flag, ["--" + k.replace("_", "-") for k in known])))
+    if equals:
+        return name, value
+    following = rest[0] if rest and not rest[0].startswith("--") else None
+    if name == "resume":
+        return name, rest.pop(0) if following in ("true", "false") else "true"
+    if following is None:
+        raise InputError(f"{flag} needs a value.")
+    return name, rest.pop(0)

@@ -1,0 +1,62 @@
+"""What a search will cost, said before it starts."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+
+from jaxnas.nn.conv import conv2d
+from jaxnas.stages.job import Job
+from jaxnas.stages.train import expected_trainings
+
+STEP_FORWARDS = 3
+"""A training step costs about three forward passes: one forward, two for the gradient."""
+
+
+def cost_sentence(job: Job) -> str:
+    """The multiply-adds of all trainings at most, and about how long this device needs for them.
+
+    The count takes every candidate as large as the largest of the space; the rate is that of one
+    convolution of the candidates' width, timed now.
+    """
+    total, parts = 0.0, []
+    images = len(job.data.train)
+    for name in ("train", "finish"):
+        if name not in job.config.active_stages:
+            continue
+        config = getattr(job.config, name)
+        network = job.network(config)
+        n = expected_trainings(job.config.train) if name == "train" else 1
+        # The mean architecture, not the largest: most candidates are smaller.
+        macs = float(network.count(job.space.all()).macs.mean())
+        total += STEP_FORWARDS * n * config.epochs * images * macs
+        parts.append(f"{n} x {config.epochs} epochs" if n > 1 else f"1 x {config.epochs} epochs")
+    scored = f"{job.space.size:,} architectures to score without training"
+    if not parts:
+        return f"To do: {scored}."
+    rate = _multiply_adds_per_second(job)
+    return (
+        f"To do: {scored}; training {' and '.join(parts)}, about {total / 1e9:,.0f} G multiply-adds, "
+        f"roughly {_duration(total / rate)} on this device, compilation apart."
+    )
+
+
+def _multiply_adds_per_second(job: Job) -> float:
+    size = job.size(job.config.train)
+    side, channels, batch = size.resolution, size.channels, job.config.train.batch_size
+    x = jnp.ones((batch, side, side, channels))
+    w = jnp.ones((3, 3, channels, channels))
+    run = jax.jit(conv2d)
+    run(x, w).block_until_ready()
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        run(x, w).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 9 * channels**2 * side**2 * batch / best
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,272 @@
+"""Training-free scores of any Flax NNX module, without a search space."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxnas.data.checks import check_images, check_labels
+from jaxnas.data.dataset import channel_statistics
+from jaxnas.errors import InputError
+from jaxnas.network import Counts, Outputs, Variables
+from jaxnas.nn.context import BatchNormMode, NoTap, Tap, Taps
+from jaxnas.nn.listen import listen, multiply_adds
+from jaxnas.proxies import DEFAULT, get_proxies
+from jaxnas.proxy import Batch, CountProxy, ForwardProxy, GradientProxy, Proxy
+
+NO_CHOICES = np.zeros(0, np.int32)
+"""The architecture of a network without choice points."""
+
+
+def score(
+    module: nnx.Module,
+    images: Any,
+    labels: Any = None,
+    *,
+    proxies: Iterable[str] = DEFAULT,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Training-free scores of a module as it stands, from one minibatch.
+
+    The module is called as `module(images)` and gives logits `[B, classes]`. A copy of it is
+    scored, with the batch's own statistics in batch norm and without dropout; the module itself is
+    left as it is. A second module of the same structure and shapes compiles nothing.
+
+    `naswot` reads every ReLU that is computed (what counts as one: `jaxnas.nn.listen`). `params` is
+    the number of elements of all `nnx.Param`s; `macs` the multiply-adds of convolutions and matrix
+    products for one image, with a `cond` counted as its largest branch.
+
+    Args:
+        module: any NNX module, in training or evaluation mode.
+        images: the minibatch, uint8 or floating `[B, H, W, C]` or `[B, H, W]`. Each channel is
+            standardised by its own mean and deviation over the minibatch, so images that are
+            standardised already stay close to what they are.
+        labels: integers `[B]` from 0, for proxies that need them.
+        proxies: names of `jaxnas.proxies`, a list or one string with commas.
+        seed: where the module's random streams start, should it draw numbers in evaluation too.
+
+    Returns:
+        The score by each proxy's name, in the order asked for. NaN is a numerical failure.
+
+    Raises:
+        InputError: an unknown proxy, unusable images or labels, a module that does not take the
+            images or gives something else than logits, or that lacks what a proxy reads.
+    """
+    chosen = get_proxies(proxies.split(",") if isinstance(proxies, str) else proxies)
+    _check_readable(chosen, labels)
+    stored = check_images(images, "images")
+    network, variables = as_network(module, stored.shape[1:], seed=seed)
+    prepared = jnp.asarray(_standardised(stored))
+    classes = _classes(network, variables, prepared)
+    if labels is not None:
+        labels = jnp.asarray(check_labels(labels, "labels", images=len(stored), classes=classes))
+    found = _sizes(network, chosen)
+    computed = tuple(p for p in chosen if p.name not in found)
+    if computed:
+        values = np.asarray(_scores(network, computed, variables, Batch(prepared, labels)))
+        found |= {p.name: float(v) for p, v in zip(computed, values, strict=True)}
+    return {p.name: found[p.name] for p in chosen}
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleNetwork:
+    """A module as proxies see networks: one architecture, `NO_CHOICES`.
+
+    Stands where `jaxnas.network.Network` stands for a super-network. It holds the module's
+    structure and shapes, not its weights; the same structure and image shape make equal ones.
+    """
+
+    graph: Any
+    shapes: Variables
+    image_shape: tuple[int, ...]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModuleNetwork) and self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return hash(self._identity)
+
+    @cached_property
+    def _identity(self) -> tuple[Any, ...]:
+        try:
+            hash(self.graph)
+        except TypeError:
+            # The module keeps what can change, such as a list of numbers, so a program compiled for
+            # it could be wrong for the next: equal to itself only.
+            return (object(),)
+        return (self.graph, self.image_shape)
+
+    def count(self, archs: np.ndarray) -> Counts:
+        """Elements of `nnx.Param`s, and multiply-adds for one image; the same for every row."""
+        params = sum(leaf.size for leaf in jax.tree.leaves(self.shapes.params))
+        image = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+        # Through a jitted function, whose trace is remembered.
+        macs = multiply_adds(partial(_logits, self), self.shapes, image)
+        return Counts(np.full(len(archs), params), np.full(len(archs), macs))
+
+    def apply(
+        self,
+        variables: Variables,
+        arch: jax.Array | np.ndarray,
+        images: jax.Array,
+        *,
+        batch_norm: BatchNormMode = "batch",
+        tap: Tap | None = None,
+    ) -> Outputs:
+        """Run the module on `images: [B, H, W, C]`; `arch` is not read.
+
+        Statistics are all variables that are not `nnx.Param`s.
+        """
+        tap = tap if tap is not None else NoTap()
+
+        def call(images: jax.Array) -> Any:
+            module = nnx.merge(self.graph, *variables, copy=True)
+            _set_modes(module, running=batch_norm == "running")
+            return module(images), nnx.state(module, nnx.Not(nnx.Param))
+
+        if tap.kinds:
+            (logits, statistics), carry = listen(call, tap)(images)
+        else:
+            (logits, statistics), carry = call(images), tap.init(len(images))
+        _check_logits(logits, len(images))
+        return Outputs(
+            logits, carry, statistics if batch_norm == "update" else variables.statistics
+        )
+
+
+def as_network(
+    module: nnx.Module, image_shape: tuple[int, ...], *, seed: int = 0
+) -> tuple[ModuleNetwork, Variables]:
+    """A module as a network without choice points, and its variables.
+
+    `image_shape` is `(H, W, C)`. The module is not changed, and random streams start from `seed`.
+    """
+    if not isinstance(module, nnx.Module):
+        got = f"the class {module.__name__}" if isinstance(module, type) else type(module).__name__
+        raise InputError(
+            f"The module to score is {got}; expected an instance of a flax.nnx.Module."
+        )
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(nnx.state(module))):
+        raise InputError(
+            f"The {type(module).__name__} has variables without values; initialise it."
+        )
+    copy = nnx.clone(module)
+    # Training and evaluation mode are part of the structure: set here, so that they compile to one.
+    _set_modes(copy, running=False)
+    _reseed(copy, seed)
+    graph, params, rest = nnx.split(copy, nnx.Param, ...)
+    variables = Variables(params, rest)
+    return ModuleNetwork(graph, jax.eval_shape(lambda v: v, variables), image_shape), variables
+
+
+def _set_modes(module: nnx.Module, *, running: bool) -> None:
+    modes = {"use_running_average": running, "deterministic": True}
+    module.set_attributes(**modes, raise_if_not_found=False)
+
+
+def _reseed(module: nnx.Module, seed: int) -> None:
+    streams = [m for _, m in nnx.iter_graph(module) if isinstance(m, nnx.RngStream)]
+    tags = sorted({stream.key.tag for stream in streams})
+    keys: dict[str, Any] = {
+        tag: jax.random.fold_in(jax.random.key(seed), i) for i, tag in enumerate(tags)
+    }
+    nnx.reseed(module, policy="match_shape", **keys)
+
+
+def _standardised(images: np.ndarray) -> np.ndarray:
+    mean, std = channel_statistics(images)
+    scale = np.float32(1 / 255 if images.dtype == np.uint8 else 1)
+    return (images * scale - mean) / std
+
+
+def _check_readable(proxies: tuple[Proxy, ...], labels: Any) -> None:
+    for p in proxies:
+        if p.needs_labels and labels is None:
+            raise InputError(f"The proxy {p.name} needs labels and none were given.")
+        others = p.tap.kinds - {"pre_activation"} if isinstance(p, ForwardProxy) else ()
+        if others:
+            raise InputError(
+                f"The proxy {p.name} reads {' and '.join(sorted(others))} reports, which only "
+                "networks of search spaces make."
+            )
+
+
+def _check_logits(logits: Any, batch: int) -> None:
+    if not isinstance(logits, jax.Array):
+        got = f"a {type(logits).__name__}"
+    elif logits.ndim != 2 or logits.shape[0] != batch or logits.shape[1] == 0:
+        got = f"an array of shape {logits.shape}"
+    elif not jnp.issubdtype(logits.dtype, jnp.floating):
+        got = f"an array of type {logits.dtype}"
+    else:
+        return
+    raise InputError(f"module(images) gave {got}; expected logits of shape ({batch}, classes).")
+
+
+@partial(jax.jit, static_argnames=("network",))
+def _logits(network: ModuleNetwork, variables: Variables, images: jax.Array) -> jax.Array:
+    return network.apply(variables, NO_CHOICES, images).logits
+
+
+def _classes(network: ModuleNetwork, variables: Variables, images: jax.Array) -> int:
+    """The number of classes; traces the module, so that one that does not run is refused here."""
+    try:
+        return jax.eval_shape(partial(_logits, network), variables, images).shape[1]
+    except InputError:
+        raise
+    except (TypeError, ValueError, AssertionError) as error:  # what modules and JAX raise
+        why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"The module failed on module(images) with images of shape {images.shape}: {why}."
+        ) from error
+
+
+def _sizes(network: Any, proxies: tuple[Proxy, ...]) -> dict[str, float]:
+    counted = [p for p in proxies if isinstance(p, CountProxy)]
+    return {p.name: float(p.count(network, NO_CHOICES[None])[0]) for p in counted}
+
+
+@partial(jax.jit, static_argnames=("network", "proxies"))
+def _scores(
+    network: Any, proxies: tuple[Proxy, ...], variables: Variables, batch: Batch
+) -> jax.Array:
+    found: dict[str, Any] = {}
+    forward = [p for p in proxies if isinstance(p, ForwardProxy)]
+    if forward:
+        tap = _Heard(Taps(tuple(p.tap for p in forward)))
+        carry = network.apply(variables, NO_CHOICES, batch.images, tap=tap).carry
+        if not tap.heard:
+            names = " and ".join(p.name for p in forward)
+            verb = "reads" if len(forward) == 1 else "read"
+            raise InputError(
+                f"{names} {verb} the inputs of ReLUs, max(x, 0), and this module has none."
+            )
+        found |= {p.name: p.finish(c) for p, c in zip(forward, carry, strict=True)}
+    for p in proxies:
+        if isinstance(p, GradientProxy):
+            found[p.name] = p.score(network, variables, jnp.asarray(NO_CHOICES), batch)
+    return jnp.stack([jnp.asarray(found[p.name], jnp.float32) for p in proxies])
+
+
+@dataclass
+class _Heard:
+    """A tap that remembers, while a program is traced, whether anything was reported."""
+
+    tap: Tap
+    heard: bool = False
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        return self.tap.kinds
+
+    def init(self, batch: int) -> Any:
+        return self.tap.init(batch)
+
+    def contribution(self, kind: str, value: jax.Array) -> Any:
+        self.heard = True
+        return self.tap.contribution(kind, value)

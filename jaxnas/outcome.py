@@ -1,0 +1,128 @@
+"""How a search ends: result.json, report.html and the closing table."""
+
+import json
+import math
+import shlex
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxnas.network import Network
+from jaxnas.report import ReportData, TrainedCandidate, write_report
+from jaxnas.stages.job import Job
+
+BEST = 10
+"""Rows of the closing table."""
+
+
+def conclude(job: Job, about: dict[str, Any]) -> dict[str, Any]:
+    """Writes result.json and report.html; returns the former's contents."""
+    ranking = _ranking(job)
+    if job.winner is None:
+        job.winner = job.space.from_string(ranking["arch"][0])
+    winner = job.space.pruned(job.winner[None])
+    counts = _winner_network(job).count(winner)
+    result = {
+        "arch": job.space.to_string(winner[0]),
+        "index": int(job.space.index(winner)[0]),
+        "val_accuracy": job.accuracy.get("val_accuracy"),
+        "test_accuracy": job.accuracy.get("test_accuracy"),
+        "params": int(counts.params[0]),
+        "macs": int(counts.macs[0]),
+        "seconds": job.run.seconds(),
+        **about,
+    }
+    job.run.write_text("result.json", json.dumps(result, indent=2, allow_nan=False) + "\n")
+    page = ReportData(
+        title=f"{job.space.name} on {job.data.name}",
+        result={k: v for k, v in result.items() if v is not None} | {"command": _command(job)},
+        ranking=ranking,
+        graphs=job.space.graphs(winner[0]),
+        trained=tuple(job.trained),
+        notes=tuple(job.notes),
+    )
+    job.run.write("report.html", lambda beside: write_report(beside, page))
+    return result
+
+
+def print_outcome(job: Job, result: dict[str, Any]) -> None:
+    """The ten best, the winner, the seconds by stage and where the files are."""
+    screen = job.screen
+    for note in job.notes:
+        screen.say(note)
+    _print_best(job)
+    parts = [f"{result['params']:,} parameters, {result['macs']:,} multiply-adds"]
+    if result["test_accuracy"] is not None:
+        parts.append(f"validation accuracy {result['val_accuracy']:.4f}")
+        parts.append(f"test accuracy {result['test_accuracy']:.4f}")
+    screen.show(f"\nWinner: {result['arch']}")
+    screen.show(f"  {', '.join(parts)}")
+    spent = [
+        f"{stage} {s['run'] + s['compile']:.1f} (of it compiling {s['compile']:.1f})"
+        for stage, s in result["seconds"].items()
+    ]
+    screen.show(f"  seconds: {', '.join(spent)}")
+    _print_cost_against_accuracy(job)
+    screen.show(
+        f"Files: {job.run.directory}/report.html, result.json, ranking.parquet, journal.jsonl"
+    )
+
+
+def _print_best(job: Job) -> None:
+    ranking = _ranking(job)
+    validated = {c.arch: c.best_val_accuracy for c in job.trained if c.role == "candidate"}
+    proxies = [c for c in ranking.columns if c not in ("index", "arch", "score", "rank")]
+    columns = ["rank", "architecture", *proxies, "score"]
+    columns += ["validation"] if validated else []
+    rows = []
+    for row in ranking.head(BEST).to_dict("records"):
+        cells = [
+            row["rank"],
+            row["arch"],
+            *(_short(row[p]) for p in proxies),
+            f"{row['score']:.4f}",
+        ]
+        pruned = job.space.pruned(job.space.from_string(row["arch"])[None])[0]
+        accuracy = validated.get(job.space.to_string(pruned))
+        rows.append([*cells, *(["" if accuracy is None else f"{accuracy:.4f}"] * bool(validated))])
+    screen_title = f"The {len(rows)} best of {len(ranking):,}"
+    job.screen.table(screen_title, columns, rows)
+
+
+def _print_cost_against_accuracy(job: Job) -> None:
+    """What the candidates' training cost and gave, beside the baselines at the same budget."""
+    groups: dict[str, list[TrainedCandidate]] = {}
+    for c in job.trained:
+        if c.role != "winner":
+            groups.setdefault(c.role, []).append(c)
+    for role, group in groups.items():
+        finals = np.array([c.val_accuracy[-1] for c in group])
+        best = np.nanmax(finals) if np.isfinite(finals).any() else math.nan
+        job.screen.show(
+            f"  {role:<9} {len(group):>2} trained {len(group[0].epochs)} epochs: "
+            f"{np.mean([c.macs for c in group]) / 1e6:7.2f} M multiply-adds on average, "
+            f"{sum(c.seconds for c in group):6.1f} s, validation accuracy "
+            f"mean {np.nanmean(finals) if np.isfinite(finals).any() else math.nan:.4f} best {best:.4f}"
+        )
+
+
+def _winner_network(job: Job) -> Network:
+    for name in ("finish", "train", "rank"):
+        if name in job.config.active_stages:
+            return job.network(getattr(job.config, name))
+    raise AssertionError("a search has at least one stage")
+
+
+def _ranking(job: Job) -> pd.DataFrame:
+    assert job.ranking is not None
+    return job.ranking
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e15 else f"{value:.3f}"
+
+
+def _command(job: Job) -> str:
+    config = shlex.quote(str(job.run.directory / "config.yaml"))
+    return f"python -m jaxnas.search --config {config} --out NEW_DIRECTORY"

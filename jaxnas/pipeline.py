@@ -1,0 +1,198 @@
+"""A search from start to end: stages one after another over one run directory."""
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import jax
+import pandas as pd
+
+from jaxnas import __version__, backend
+from jaxnas.config import SearchConfig, build, flatten, to_dict
+from jaxnas.console import Screen
+from jaxnas.cost import cost_sentence
+from jaxnas.data.dataset import Dataset
+from jaxnas.data.load import from_arrays, load
+from jaxnas.errors import InputError
+from jaxnas.outcome import conclude, print_outcome
+from jaxnas.proxies import get_proxies
+from jaxnas.runs import Run
+from jaxnas.search_spaces import get_space
+from jaxnas.spaces import SearchSpace
+from jaxnas.stages import STAGES
+from jaxnas.stages.job import Job
+from jaxnas.timing import CompileClock, Stopwatch
+
+_clock: CompileClock | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found; `values` is the contents of result.json.
+
+    `ranking` has one row an architecture, best first (`jaxnas.rank`); `directory` holds the files.
+    """
+
+    values: Mapping[str, Any]
+    ranking: pd.DataFrame
+    directory: Path
+
+    @property
+    def arch(self) -> str:
+        """The winner, in its space's notation."""
+        return self.values["arch"]
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """The winner's accuracy on the test images; None unless it was trained to the end."""
+        return self.values["test_accuracy"]
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """The same on the validation images."""
+        return self.values["val_accuracy"]
+
+
+def run_search(
+    values: Mapping[str, Any],
+    *,
+    data: Any = None,
+    space: SearchSpace | None = None,
+    quiet: bool = False,
+) -> Result:
+    """Run the search that `values` (keys of the configuration, in full) describe.
+
+    `data` and `space` are objects in place of what the configuration names.
+    """
+    config = build(values)
+    if config.resume:
+        config = _resumed(config, values)
+    space = space or get_space(config.space)
+    get_proxies(config.rank.proxies)
+    screen = Screen(quiet=quiet)
+    loaded = _dataset(data, config)
+    backend.enable_compilation_cache()
+    if sentence := backend.unused_accelerator():
+        screen.say(sentence)
+    watch = Stopwatch(_started_clock())
+    out = Path(config.out or _default_directory(space.name, loaded.name))
+    job = Job(config, space, loaded, _NO_RUN, screen, watch)
+    job.check()
+    settings = to_dict(replace(config, out=None, resume=False))
+    job.run = Run.open(out) if config.resume else Run.create(out, settings)
+    try:
+        _same_data(job)
+        screen.say(f"{space.name}: {space.size:,} architectures; {_describe(loaded)}")
+        screen.say(f"Run directory {out}; device {job.devices}")
+        screen.say(cost_sentence(job))
+        for name in config.active_stages:
+            STAGES[name](job)
+        result = conclude(job, _about(job))
+        print_outcome(job, result)
+    finally:
+        job.run.close()
+    assert job.ranking is not None
+    return Result(result, job.ranking, out)
+
+
+_NO_RUN: Any = None
+
+
+def _started_clock() -> CompileClock:
+    global _clock
+    if _clock is None:
+        _clock = CompileClock().start()
+    return _clock
+
+
+def _default_directory(space: str, data: str) -> str:
+    stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(data).stem)
+    return f"runs/{space}-{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def _resumed(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig:
+    """The configuration of the run in `--out`; what is given beside must be the same."""
+    import yaml
+
+    if config.out is None:
+        raise InputError("--resume needs --out DIR, the run to continue.")
+    path = Path(config.out) / "config.yaml"
+    if not path.is_file():
+        raise InputError(f"--resume: there is no run in {config.out} (no config.yaml).")
+    before = build(flatten(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    was, now = flatten(to_dict(before)), flatten(to_dict(config))
+    for key in values:
+        if key not in ("out", "resume") and now[key] != was[key]:
+            raise InputError(
+                f"--resume: {key} is {now[key]!r}, but the run in {config.out} has {was[key]!r}."
+            )
+    return replace(before, out=config.out, resume=True)
+
+
+def _dataset(data: Any, config: SearchConfig) -> Dataset:
+    if isinstance(data, Dataset):
+        return data
+    options = config.data
+    split = {
+        "split_seed": options.split_seed,
+        "val_fraction": options.val_fraction,
+        "test_fraction": options.test_fraction,
+    }
+    if data is None:
+        return load(options.source, data_dir=options.dir, **split)
+    if not isinstance(data, tuple) or len(data) not in (2, 4):
+        raise InputError(
+            "Data must be a name or path, (x, y) or (x, y, x_test, y_test), "
+            f"got {type(data).__name__}."
+        )
+    return from_arrays(*data, **split)
+
+
+def _same_data(job: Job) -> None:
+    """A resumed run must see the images it began with."""
+    fingerprint = job.data.fingerprint
+    for entry in job.run.of_stage("data", "loaded"):
+        if entry["fingerprint"] != fingerprint:
+            raise InputError(
+                f"--resume: the run in {job.run.directory} began with other data than "
+                f"{job.data.name} holds now."
+            )
+        return
+    job.run.record(stage="data", unit="loaded", fingerprint=fingerprint)
+
+
+def _describe(data: Dataset) -> str:
+    height, width = data.resolution
+    return (
+        f"{data.name}: {len(data.train):,} training, {len(data.val):,} validation and "
+        f"{len(data.test):,} test images of {height}x{width}x{data.channels}, "
+        f"{data.classes} classes"
+    )
+
+
+def _about(job: Job) -> dict[str, Any]:
+    def installed(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "seed": job.config.seed,
+        "versions": {
+            "jaxnas": __version__,
+            "python": platform.python_version(),
+            **{name: installed(name) for name in packages},
+        },
+        "device": {
+            "platform": jax.default_backend(),
+            "kind": jax.devices()[0].device_kind,
+            "count": jax.device_count(),
+        },
+        "config": to_dict(replace(job.config, out=None, resume=False)),
+    }

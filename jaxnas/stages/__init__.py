@@ -1,0 +1,11 @@
+"""The stages of a search, in order. A new one is a file here and a line in `STAGES`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jaxnas.stages.finish import finish
+from jaxnas.stages.job import Job
+from jaxnas.stages.rank import rank
+from jaxnas.stages.train import train
+
+STAGES: dict[str, Callable[[Job], Any]] = {"rank": rank, "train": train, "finish": finish}

@@ -1,0 +1,56 @@
+"""Stage 3: the pick is trained to the end and evaluated once on the test images."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.errors import InputError
+from jaxnas.runs import numbers
+from jaxnas.stages.job import Job
+from jaxnas.stages.train import expected_trainings, trained_candidates
+from jaxnas.stages.training import train_resumably, trained_population
+from jaxnas.training.population import Hyper, evaluate_population
+
+
+def finish(job: Job) -> None:
+    """Adds the winner to `job.trained` and fills `job.accuracy`."""
+    config = job.config.finish
+    assert job.winner is not None
+    archs = job.winner[None]
+    network = job.network(config)
+    capacity = _capacity(job)
+    curves = train_resumably(
+        job,
+        "finish",
+        network,
+        archs,
+        Hyper.constant(1, learning_rate=config.learning_rate, weight_decay=config.weight_decay),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        capacity=capacity,
+    )
+    job.trained += trained_candidates(job, "finish", network, archs, ["winner"], curves)
+    done = job.run.of_stage("finish", "test")
+    if not done:
+        population = trained_population(job, "finish", network, config.epochs, capacity)
+        x, y = job.prepared(job.data.test, network.resolution)
+        _, accuracy = evaluate_population(
+            network, population, archs, jnp.asarray(x), jnp.asarray(y)
+        )
+        job.run.record(stage="finish", unit="test", accuracy=accuracy, seconds=job.watch.lap())
+        done = job.run.of_stage("finish", "test")
+    job.accuracy = {
+        "val_accuracy": float(curves[-1].val_accuracy[0]),
+        "test_accuracy": float(numbers(done[-1]["accuracy"])[0]),
+    }
+    if not np.isfinite(job.accuracy["val_accuracy"]):
+        raise InputError(
+            "The winner's training diverged: its loss stopped being a number; try a lower "
+            f"finish.learning_rate than {config.learning_rate}."
+        )
+
+
+def _capacity(job: Job) -> int:
+    """As many places as the candidates had, where that saves compiling the same program again."""
+    train, finish = job.config.train, job.config.finish
+    same = job.size(train) == job.size(finish) and train.batch_size == finish.batch_size
+    return expected_trainings(train) if same else 1

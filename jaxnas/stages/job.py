@@ -1,0 +1,95 @@
+"""What every stage of a search works with, and what they leave for each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from jaxnas.config import FinishConfig, RankConfig, SearchConfig, TrainConfig
+from jaxnas.console import Screen
+from jaxnas.data.dataset import Dataset, Split
+from jaxnas.errors import InputError
+from jaxnas.network import Network
+from jaxnas.report import TrainedCandidate
+from jaxnas.runs import Run
+from jaxnas.spaces import SearchSpace, Size
+from jaxnas.timing import Stopwatch
+from jaxnas.training.population import TrainingData
+
+
+@dataclass
+class Job:
+    """One search under way. Stages fill in the fields below `notes`."""
+
+    config: SearchConfig
+    space: SearchSpace
+    data: Dataset
+    run: Run
+    screen: Screen
+    watch: Stopwatch
+    notes: list[str] = field(default_factory=list)
+    ranking: pd.DataFrame | None = None
+    trained: list[TrainedCandidate] = field(default_factory=list)
+    winner: np.ndarray | None = None
+    accuracy: dict[str, float] = field(default_factory=dict)
+
+    def size(self, section: RankConfig | TrainConfig | FinishConfig) -> Size:
+        """How large a section's networks are: what it asks for, else the space's default."""
+        space = self.space
+        default = space.proxy_size if isinstance(section, RankConfig) else space.train_size
+        stored = min(self.data.resolution)
+        size = replace(default, resolution=min(default.resolution, stored))
+        asked = {k: getattr(section, k) for k in ("channels", "cells", "resolution")}
+        return replace(size, **{k: v for k, v in asked.items() if v is not None})
+
+    def network(self, section: RankConfig | TrainConfig | FinishConfig) -> Network:
+        """The space's super-network at a section's size, for this data."""
+        return self.space.network(
+            self.size(section), classes=self.data.classes, image_channels=self.data.channels
+        )
+
+    def prepared(self, split: Split, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+        """A split as network inputs and labels."""
+        return self.data.prepare(split.x, resolution), split.y
+
+    def training_data(self, resolution: int) -> TrainingData:
+        """Training and validation images, on the device."""
+        if self._training_data is None or self._training_data.x.shape[1] != resolution:
+            arrays = (
+                *self.prepared(self.data.train, resolution),
+                *self.prepared(self.data.val, resolution),
+            )
+            self._training_data = TrainingData(*(jnp.asarray(a) for a in arrays))
+        return self._training_data
+
+    _training_data: TrainingData | None = None
+
+    @cached_property
+    def devices(self) -> str:
+        """The devices in use, in words."""
+        import jax
+
+        found = jax.devices()
+        return f"{len(found)} x {found[0].device_kind}" if len(found) > 1 else found[0].device_kind
+
+    def check(self) -> None:
+        """Refuse what cannot work before any stage has run."""
+        n = len(self.data.train)
+        for name in self.config.active_stages:
+            batch = getattr(self.config, name).batch_size
+            if batch > n:
+                raise InputError(
+                    f"{name}.batch_size is {batch}, but there are only {n} training images."
+                )
+        if self.config.train.top > self.space.size:
+            raise InputError(
+                f"train.top is {self.config.train.top}, but {self.space.name} has only "
+                f"{self.space.size} architectures."
+            )
+
+    def names(self, archs: Sequence[np.ndarray] | np.ndarray) -> list[str]:
+        """The architectures in the space's notation."""
+        return [self.space.to_string(arch) for arch in archs]

@@ -1,0 +1,57 @@
+"""Stage 1: every architecture is scored without training."""
+
+import numpy as np
+import pandas as pd
+
+from jaxnas.proxies import get_proxies
+from jaxnas.ranking import Progress, Scores, make_batch, pick_batch, rank_batch
+from jaxnas.runs import numbers
+from jaxnas.stages.job import Job
+
+
+def rank(job: Job) -> None:
+    """Fills `job.ranking` and writes ranking.parquet."""
+    path = job.run.directory / "ranking.parquet"
+    if job.run.of_stage("rank", "done"):
+        job.ranking = pd.read_parquet(path)
+    else:
+        job.ranking = _ranked(job)
+        table = job.ranking
+        job.run.write("ranking.parquet", lambda beside: table.to_parquet(beside, index=False))
+        job.run.record(stage="rank", unit="done", seconds=job.watch.lap())
+    for name, count in job.ranking.attrs["nan"].items():
+        if count:
+            job.notes.append(
+                f"{name} failed numerically (NaN) on {count:,} architectures; they rank last."
+            )
+
+
+def _ranked(job: Job) -> pd.DataFrame:
+    config, data = job.config.rank, job.data
+    network = job.network(config)
+    picked = pick_batch(len(data.train), config.batch_size, job.config.seed)
+    images = data.prepare(data.train.x[picked], network.resolution)
+    batch = make_batch(images, data.train.y[picked])
+    with job.screen.bar("rank", job.space.size) as bar:
+
+        def chunk(scores: Scores) -> None:
+            job.run.record(stage="rank", unit="rows", scores=scores, seconds=job.watch.lap())
+            bar.advance(len(next(iter(scores.values()))), "scoring")
+
+        return rank_batch(
+            job.space,
+            network,
+            batch,
+            get_proxies(config.proxies),
+            combine=config.combine,
+            seed=job.config.seed,
+            executor=config.executor,
+            progress=Progress(_finished(job), chunk),
+        )
+
+
+def _finished(job: Job) -> Scores:
+    """The scores that an interrupted ranking had journalled."""
+    parts = [entry["scores"] for entry in job.run.of_stage("rank", "rows")]
+    names = parts[0] if parts else {}
+    return {name: np.concatenate([numbers(p[name]) for p in parts]) for name in names}

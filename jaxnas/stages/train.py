@@ -1,0 +1,100 @@
+"""Stage 2: the best candidates are trained for a short time, all in one program, and one is picked."""
+
+import jax
+import numpy as np
+
+from jaxnas.config import TrainConfig
+from jaxnas.network import Network
+from jaxnas.report import TrainedCandidate
+from jaxnas.stages.job import Job
+from jaxnas.stages.training import Curves, train_resumably
+from jaxnas.training.population import Hyper
+
+
+def train(job: Job) -> None:
+    """Fills `job.trained` and `job.winner`."""
+    config = job.config.train
+    archs, roles = choose(job)
+    network = job.network(config)
+    n = len(archs)
+    curves = train_resumably(
+        job,
+        "train",
+        network,
+        archs,
+        Hyper.constant(n, learning_rate=config.learning_rate, weight_decay=config.weight_decay),
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        capacity=n,
+    )
+    job.trained += trained_candidates(job, "train", network, archs, roles, curves)
+    candidates = [i for i, role in enumerate(roles) if role == "candidate"]
+    job.winner = archs[pick(curves, candidates)]
+
+
+def choose(job: Job) -> tuple[np.ndarray, list[str]]:
+    """The rows to train, `int32[N, D]`, and why each.
+
+    The best of the ranking that compute different functions, then, as baselines at the same budget,
+    the largest architecture of the space and random ones.
+    """
+    space, config = job.space, job.config.train
+    everything = space.all()
+    assert job.ranking is not None
+    order = np.argsort(space.index(everything))[job.ranking["index"].to_numpy()]
+    best = everything[order]
+    connected = space.connected(best)
+    best = best[connected] if connected.any() else best
+    _, first = np.unique(space.canonical(best), axis=0, return_index=True)
+    top = best[np.sort(first)[: config.top]]
+    archs, roles = [top], ["candidate"] * len(top)
+    if config.baselines:
+        params = job.network(config).count(everything).params
+        archs.append(everything[params.argmax()][None])
+        archs.append(space.sample(jax.random.key(job.config.seed), config.baselines))
+        roles += ["largest"] + ["random"] * config.baselines
+    return space.pruned(np.concatenate(archs)), roles
+
+
+def expected_trainings(config: TrainConfig) -> int:
+    """How many candidates and baselines are trained."""
+    return config.top + (1 + config.baselines if config.baselines else 0)
+
+
+def pick(curves: Curves, among: list[int]) -> int:
+    """The candidate of best last validation accuracy; among equals the lowest validation loss."""
+    last = curves[-1]
+
+    def merit(i: int) -> tuple[float, float]:
+        accuracy, loss = last.val_accuracy[i], last.val_loss[i]
+        return (accuracy, -loss) if np.isfinite(accuracy) else (-1.0, 0.0)
+
+    return max(among, key=merit)
+
+
+def trained_candidates(
+    job: Job,
+    stage: str,
+    network: Network,
+    archs: np.ndarray,
+    roles: list[str],
+    curves: Curves,
+) -> list[TrainedCandidate]:
+    """What the report and the table say of each training; seconds are shared by multiply-adds."""
+    counts = network.count(archs)
+    share = counts.macs / counts.macs.sum()
+    seconds = sum(e["seconds"]["run"] for e in job.run.of_stage(stage, "epoch"))
+    return [
+        TrainedCandidate(
+            arch=name,
+            role=roles[i],
+            params=int(counts.params[i]),
+            macs=int(counts.macs[i]),
+            seconds=float(seconds * share[i]),
+            epochs=tuple(range(1, len(curves) + 1)),
+            train_loss=tuple(float(c.train_loss[i]) for c in curves),
+            val_accuracy=tuple(float(c.val_accuracy[i]) for c in curves),
+            diverged=not np.isfinite(curves[-1].train_loss[i]),
+        )
+        for i, name in enumerate(job.names(archs))
+    ]

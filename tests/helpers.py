@@ -1,0 +1,63 @@
+"""What several test files use."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+
+
+@contextmanager
+def compilations() -> Iterator[list[str]]:
+    """The names of the functions compiled meanwhile, those found in the persistent cache included."""
+    names: list[str] = []
+
+    def listen(event: str, duration: float, **details: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(details.get("fun_name", "?")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def assert_trees_equal(got: Any, expected: Any) -> None:
+    """Bit for bit; NaN equals NaN."""
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def assert_trees_close(got: Any, expected: Any, *, rtol: float = 1e-5, atol: float = 1e-6) -> None:
+    """Leaf by leaf, within `atol + rtol |expected|`."""
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rtol, atol=atol)
+
+
+def traced_macs(function: Callable[..., Any], *args: Any) -> int:
+    """Multiply-adds of the convolutions and matrix products that `function` is traced to."""
+    return _macs(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _macs(jaxpr: Any) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = [_macs(j) for value in equation.params.values() for j in _jaxprs(value)]
+        total += sum(inner)
+        if equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape  # HWIO
+            total += equation.outvars[0].aval.size * int(np.prod(kernel[:3]))
+        elif equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            sizes = [equation.invars[0].aval.shape[d] for d in contracted]
+            total += equation.outvars[0].aval.size * int(np.prod(sizes))
+    return total
+
+
+def _jaxprs(value: Any) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return [j for v in value for j in _jaxprs(v)]
+    value = getattr(value, "jaxpr", value)
+    return [value] if hasattr(value, "eqns") else []
