@@ -12,9 +12,9 @@ if (_root / "pyproject.toml").is_file():
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from jaxnas.ranking import rank as rank
-    from jaxnas.module_score import score as score
     from jaxnas.errors import InputError as InputError
+    from jaxnas.module_score import score as score
+    from jaxnas.ranking import rank as rank
     from jaxnas.search_spaces import get_space as get_space
 
 # Imported on first use: jax, flax and pandas take seconds, and `--help` needs none of them.

@@ -8,12 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
-
 from jaxnas.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
+
+    # Made at run time by jsonargparse, which static tools cannot follow.
+    type NonNegativeFloat = float
+    type NonNegativeInt = int
+    type PositiveFloat = float
+    type PositiveInt = int
+else:
+    from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 STAGES = ("rank", "train", "finish")
 PRESETS: dict[str, tuple[str, ...]] = {"quick": ("rank", "train", "finish"), "full": STAGES}
@@ -288,7 +294,7 @@ def _items(value: Any) -> Any:
 def _sentence(message: str, values: Mapping[str, Any]) -> str:
     """jsonargparse's message, often of several lines, as one sentence."""
     named = re.search(r'key "([\w.]+)"', message)
-    key = named.group(1) if named else None
+    key = named.group(1) if named else ""
     if key in values:
         expected = str(getattr(keys()[key].type, "__name__", keys()[key].type))
         expected = re.sub(r"jsonargparse\.typing\.", "", expected)

@@ -1,6 +1,6 @@
 """Training-free scores of any Flax NNX module, without a search space."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -62,7 +62,9 @@ def score(
     stored = check_images(images, "images")
     network, variables = as_network(module, stored.shape[1:], seed=seed)
     prepared = jnp.asarray(_standardised(stored))
-    classes = _classes(network, variables, prepared)
+    # Traced first of all, so that a module that does not run is refused here.
+    trace = partial(jax.eval_shape, partial(_logits, network), variables)
+    classes = _or_a_sentence(trace, prepared).shape[1]
     if labels is not None:
         labels = jnp.asarray(check_labels(labels, "labels", images=len(stored), classes=classes))
     found = _sizes(network, chosen)
@@ -106,7 +108,8 @@ class ModuleNetwork:
         params = sum(leaf.size for leaf in jax.tree.leaves(self.shapes.params))
         image = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
         # Through a jitted function, whose trace is remembered.
-        macs = multiply_adds(partial(_logits, self), self.shapes, image)
+        trace = partial(multiply_adds, partial(_logits, self), self.shapes)
+        macs = _or_a_sentence(trace, image)
         return Counts(np.full(len(archs), params), np.full(len(archs), macs))
 
     def apply(
@@ -213,13 +216,13 @@ def _logits(network: ModuleNetwork, variables: Variables, images: jax.Array) -> 
     return network.apply(variables, NO_CHOICES, images).logits
 
 
-def _classes(network: ModuleNetwork, variables: Variables, images: jax.Array) -> int:
-    """The number of classes; traces the module, so that one that does not run is refused here."""
+def _or_a_sentence[T](trace: Callable[[Any], T], images: Any) -> T:
+    """`trace(images)`, with what a module raises while it is traced turned into one sentence."""
     try:
-        return jax.eval_shape(partial(_logits, network), variables, images).shape[1]
+        return trace(images)
     except InputError:
         raise
-    except (TypeError, ValueError, AssertionError) as error:  # what modules and JAX raise
+    except (TypeError, ValueError, AssertionError) as error:  # what modules and JAX raise at shapes
         why = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(
             f"The module failed on module(images) with images of shape {images.shape}: {why}."

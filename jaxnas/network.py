@@ -1,9 +1,10 @@
 """A network with choice points as pure functions: `init`, `apply` and closed-form counts."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,30 @@ class Counts(NamedTuple):
     macs: np.ndarray
 
 
+class Scorable(Protocol):
+    """What proxies ask of a network: `Network`, or a plain module (`jaxnas.module_score`).
+
+    Equal ones of equal hash share compiled programs.
+    """
+
+    @property
+    def count(self) -> Callable[[np.ndarray], Counts]:
+        """The sizes of `archs: int32[N, D]`."""
+        ...
+
+    def apply(
+        self,
+        variables: Variables,
+        arch: jax.Array | np.ndarray,
+        images: jax.Array,
+        *,
+        batch_norm: BatchNormMode = "batch",
+        tap: Tap | None = None,
+    ) -> Outputs:
+        """Run the architecture `arch: int32[D]` on `images: [B, H, W, C]`."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """A super-network: every branch of every choice point, each with weights of its own.
@@ -56,7 +81,8 @@ class Network:
 
     @cached_property
     def _split(self) -> tuple[Any, Any, Any]:
-        return nnx.split(self.module, nnx.Param, nnx.BatchStat)
+        graph, params, statistics = nnx.split(self.module, nnx.Param, nnx.BatchStat)
+        return graph, params, statistics
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Network) and self._identity == other._identity
@@ -116,7 +142,7 @@ def _draw(key: jax.Array, params: Any) -> Any:
         variable.replace(value=part.reshape(shape))
         for variable, part, shape in zip(
             variables,
-            [flat[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)],
+            [flat[a:b] for a, b in itertools.pairwise(starts)],
             shapes,
             strict=True,
         )

@@ -20,7 +20,7 @@ def conclude(job: Job, about: dict[str, Any]) -> dict[str, Any]:
     """Writes result.json and report.html; returns the former's contents."""
     ranking = _ranking(job)
     if job.winner is None:
-        job.winner = job.space.from_string(ranking["arch"][0])
+        job.winner = job.space.from_string(str(ranking["arch"].iloc[0]))
     winner = job.space.pruned(job.winner[None])
     counts = _winner_network(job).count(winner)
     result = {

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxnas.network import Network, Variables
+from jaxnas.network import Scorable, Variables
 from jaxnas.nn.context import Tap
 
 
@@ -35,7 +35,7 @@ class Proxy:
 class CountProxy(Proxy):
     """Counted from the architecture alone: `count(network, archs) -> [N]`."""
 
-    count: Callable[[Network, np.ndarray], np.ndarray]
+    count: Callable[[Scorable, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,4 +50,4 @@ class ForwardProxy(Proxy):
 class GradientProxy(Proxy):
     """Anything else: a pure function `score(network, variables, arch, batch) -> float32[]`."""
 
-    score: Callable[[Network, Variables, jax.Array, Batch], jax.Array]
+    score: Callable[[Scorable, Variables, jax.Array, Batch], jax.Array]

@@ -20,10 +20,10 @@ class CompileClock:
         monitoring.register_event_duration_secs_listener(self._hear)
         return self
 
-    def _hear(self, event: str, duration: float, **_: object) -> None:
+    def _hear(self, event: str, duration_secs: float, **_: object) -> None:
         if event.startswith("/jax/") and any(kind in event for kind in _KINDS):
             now = time.perf_counter()
-            self._intervals.append((now - duration, now))
+            self._intervals.append((now - duration_secs, now))
 
     @property
     def seconds(self) -> float:

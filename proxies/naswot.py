@@ -27,7 +27,9 @@ class BinaryCodeKernel:
 
     def contribution(self, kind: str, value: jax.Array) -> jax.Array:
         """The kernel of one ReLU with inputs `[B, ...]`."""
-        codes = (value > 0).reshape(value.shape[0], -1).astype(jnp.float32)
+        # A NaN is no "inactive": it stays one, through to the score.
+        codes = jnp.where(jnp.isnan(value), value, value > 0)
+        codes = codes.reshape(value.shape[0], -1).astype(jnp.float32)
         ones = codes.sum(1)
         agree = 2 * jax.lax.dot_general(codes, codes, (((1,), (1,)), ((), ())))
         return agree - ones[:, None] - ones[None, :] + codes.shape[1]

@@ -216,7 +216,7 @@ def _expressions(archs: np.ndarray) -> list[tuple[int, ...]]:
     source = (term(-1, None),)
     results = []
     for arch in archs.tolist():
-        nodes = [source]
+        nodes: list[tuple[int, ...]] = [source]
         for node in (1, 2, 3):
             into = [
                 value(op, nodes[a]) for (a, b), op in zip(EDGES, arch, strict=True) if b == node
@@ -258,6 +258,7 @@ class Cell(nnx.Module):
         self.edges = nnx.List([Choice(d, _operations(channels)) for d in range(6)])
 
     def __call__(self, x, ctx: Context):
+        """The last node's value."""
         nodes = [x]
         for node in (1, 2, 3):
             into = [self.edges[e](nodes[a], ctx) for e, (a, b) in enumerate(EDGES) if b == node]
@@ -285,6 +286,7 @@ class Reduction(nnx.Module):
         self.shortcut = Sequential(AvgPool(2, stride=2), Conv(inputs, outputs, 1))
 
     def __call__(self, x, ctx: Context):
+        """The sum of the two paths."""
         return ctx.add([self.shortcut(x, ctx), self.conv_b(self.conv_a(x, ctx), ctx)])
 
 
@@ -306,6 +308,7 @@ class Skeleton(nnx.Module):
         self.classifier = Linear(channels, classes)
 
     def __call__(self, x, ctx: Context):
+        """Logits `[B, classes]`."""
         x = self.stem(x, ctx)
         for block in self.blocks:
             x = block(x, ctx)

@@ -1,7 +1,6 @@
 """Strictness, the compilation cache and the small networks that the tests share."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 # Before JAX is imported, and inherited by the programs that tests start.
@@ -32,10 +31,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compilation_cache() -> Iterator[None]:
+def _compilation_cache() -> None:
     """Programs are compiled once for many runs; `helpers.compilations` counts cached ones too."""
     enable_compilation_cache()
-    yield
 
 
 @pytest.fixture(scope="session")

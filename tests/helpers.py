@@ -10,7 +10,7 @@ import numpy as np
 
 @contextmanager
 def compilations() -> Iterator[list[str]]:
-    """The names of the functions compiled meanwhile, those found in the persistent cache included."""
+    """Names of the functions compiled meanwhile, or found in the persistent cache instead."""
     names: list[str] = []
 
     def listen(event: str, duration: float, **details: Any) -> None:

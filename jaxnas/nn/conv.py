@@ -145,8 +145,21 @@ def _spread(y: jax.Array, axes: Axes) -> tuple[jax.Array, Axes]:
     return _cropped(y, (h, w))
 
 
+def _gathered(axes: Axes, x: jax.Array, w: jax.Array) -> jax.Array:
+    """As one matrix product over what the kernel's taps read, side by side."""
+    taps = jax.vmap(partial(_taps, axes=axes))(x)
+    seen = jnp.concatenate(taps, axis=3)
+    return (seen.reshape(-1, seen.shape[3]) @ w.reshape(-1, w.shape[3])).reshape(
+        *seen.shape[:3], w.shape[3]
+    )
+
+
 def _conv_y(axes: Axes, x: jax.Array, w: jax.Array) -> jax.Array:
-    one = jax.custom_batching.custom_vmap(partial(_convolve, axes))
+    # Where the output is smaller than the kernel XLA:CPU's convolution is about 10 times slower
+    # than the product (3x3 on 2x2 images of 64 channels: 2.2 against 0.2 ms).
+    small = all(a.out < a.window for a in axes)
+    compute = partial(_gathered if small else _convolve, axes)
+    one = jax.custom_batching.custom_vmap(compute)
 
     # With both operands batched XLA would group the convolution: a loop is 2 to 4 times faster.
     @one.def_vmap
@@ -154,7 +167,7 @@ def _conv_y(axes: Axes, x: jax.Array, w: jax.Array) -> jax.Array:
         if all(batched):
             return lax.map(lambda pair: one(*pair), xw), True
         along = [0 if b else None for b in batched]
-        return jax.vmap(lambda x, w: _convolve(axes, x, w), along)(*xw), True
+        return jax.vmap(compute, along)(*xw), True
 
     return one(x, w)
 

@@ -29,6 +29,7 @@ class Layer(nnx.Module):
     """Whether zeros in are always zeros out: lets the shared-prefix executor skip them."""
 
     def __call__(self, x: Any, ctx: Any) -> Any:
+        """The output for `x`, whatever kind of value the context deals in."""
         return ctx.apply(self, x)
 
     def forward(self, x: jax.Array, ctx: Context) -> jax.Array:
@@ -130,6 +131,7 @@ class ReLU(Layer):
     keeps_zero = True
 
     def __call__(self, x: Any, ctx: Any) -> Any:
+        """The output for `x`, reported on the way."""
         ctx.report("pre_activation", x)
         return ctx.apply(self, x)
 
@@ -190,6 +192,7 @@ class Identity(Layer):
     keeps_zero = True
 
     def __call__(self, x: Any, ctx: Any) -> Any:
+        """`x`."""
         return x
 
 
@@ -210,6 +213,7 @@ class Sequential(nnx.Module):
         self.modules = nnx.List(modules)
 
     def __call__(self, x: Any, ctx: Any) -> Any:
+        """The last one's output."""
         for module in self.modules:
             x = module(x, ctx)
         return x
@@ -227,6 +231,7 @@ class Choice(nnx.Module):
         self.branches = nnx.List(branches)
 
     def __call__(self, x: Any, ctx: Any) -> Any:
+        """What the context makes of the branches."""
         return ctx.choose(self, x)
 
     def batch_norms(self) -> list[BatchNorm]:

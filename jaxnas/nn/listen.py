@@ -18,7 +18,7 @@ from jaxnas.errors import InputError
 from jaxnas.nn.context import Tap
 
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
-_CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+_CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call"}
 _MOVES = {"broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze", "transpose"}
 # Functions of jax.nn and jax.numpy that hold a max(x, 0) and are other activations.
 _NOT_RELU = {"hard_sigmoid", "hard_silu", "hard_swish", "logaddexp", "softplus", "sparse_sigmoid"}
@@ -121,7 +121,7 @@ class _Listener:
         if name in _INLINED:
             return self.run(_inner(eqn)[0], inputs)
         if name in _CUSTOM:
-            # Entered for what the tap hears; the outputs keep the function's own derivative.
+            # Entered for what the tap hears; the outputs keep the function's own rules.
             self.run(_inner(eqn)[0], inputs)
             return _bind(eqn, inputs)
         if name == "scan":

@@ -125,7 +125,7 @@ def avg_pool(
     """Mean over windows, `y = sum of the window's cells / their number`, linear in `x`.
 
     PyTorch's `AvgPool2d` (floor mode): a sum by rows, then by columns, of shifted slices, which is
-    3 times faster than `lax.reduce_window` on the CPU. Summed in float32 at least.
+    2 to 3 times faster than `lax.reduce_window` on the CPU. Summed in float32 at least.
 
     Args:
         x: images `[B, H, W, C]`, floating.
@@ -169,7 +169,7 @@ def max_pool(
 
     PyTorch's `MaxPool2d` (floor mode), arguments as in `avg_pool`. The gradient goes to the first
     of equal maxima in reading order, as in PyTorch; every order and mode of differentiation works.
-    Inside `lax.scan` on the CPU its gradient is 10 times faster than that of `lax.reduce_window`.
+    Inside `lax.scan` on the CPU its gradient is 5 to 13 times faster than `lax.reduce_window`'s.
 
     Returns:
         `[B, H', W', C]`, as `avg_pool`.

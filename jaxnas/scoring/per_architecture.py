@@ -27,7 +27,7 @@ def score_per_architecture(
     batch: Batch,
     proxies: Sequence[Proxy],
     *,
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     chunk: Callable[[dict[str, np.ndarray]], None] = lambda scores: None,
 ) -> dict[str, np.ndarray]:
     """Every proxy's score of every row of `archs: int32[N, D]`, `float32[N]` each.
@@ -39,7 +39,7 @@ def score_per_architecture(
     devices = tuple(devices if devices is not None else jax.devices())
     archs = np.asarray(archs, np.int32)
     computed = tuple(p for p in proxies if not isinstance(p, CountProxy))
-    size = min(ARCHS_PER_CALL, -(-len(archs) // len(devices))) * len(devices)
+    size = max(1, min(ARCHS_PER_CALL, -(-len(archs) // len(devices)))) * len(devices)
     parts = []
     for start in range(0, len(archs), size):
         rows = archs[start : start + size]
@@ -59,7 +59,7 @@ def score_per_architecture(
 def score_chunk(
     network: Network,
     proxies: tuple[Proxy, ...],
-    devices: tuple[jax.Device, ...],
+    devices: tuple[Any, ...],
     variables: Variables,
     archs: jax.Array,
     batch: Batch,

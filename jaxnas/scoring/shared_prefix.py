@@ -70,7 +70,7 @@ def group_size(network: Network, variables: Variables, archs: np.ndarray, images
     anything, until what would be held at once is too much.
     """
     module = network.bound_module(variables)
-    best = size = min(16, len(archs))
+    best = size = max(1, min(16, len(archs)))
     while size < 4 * len(archs):
         tried = min(size, len(archs))
         ctx = SharedContext(archs[:tried], NoTap(), dry=True)

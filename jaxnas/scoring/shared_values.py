@@ -278,7 +278,8 @@ class SharedContext:
         groups: dict[Any, list[tuple[Value, list[Value]]]] = defaultdict(list)
         for target in targets:
             head, chain = _chain(target)
-            key = (_arity(head), *((v.layer.identity, _due(v)) for v in chain), _due(head))
+            steps = [(v.layer.identity, _due(v)) for v in chain if v.layer is not None]
+            key = (_arity(head), *steps, _due(head))
             groups[key].append((head, chain))
         for members in groups.values():
             if self._ledger is None:

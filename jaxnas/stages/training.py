@@ -50,7 +50,7 @@ def train_resumably(
                 stage=stage,
                 unit="epoch",
                 epoch=epoch,
-                **{name: values for name, values in metrics._asdict().items()},
+                **metrics._asdict(),
                 seconds=job.watch.lap(),
             )
             job.run.drop_states(stage, keep=epoch)

@@ -128,6 +128,14 @@ def straight_through(x):
 straight_through.defvjp(lambda x: (straight_through(x), None), lambda _, g: (7 * g,))
 
 
+@jax.custom_batching.custom_vmap
+def in_batches(x):
+    return jax.nn.relu(x)
+
+
+in_batches.def_vmap(lambda size, batched, x: (jax.nn.relu(x), True))
+
+
 def layers(x, step=lambda c, w: (jax.nn.relu(c @ w), c.sum()), reverse=False):
     return lax.scan(step, x, jnp.asarray(W), reverse=reverse)
 
@@ -158,6 +166,7 @@ WRAPPED = {
     "jit": (jax.jit(jax.nn.relu), [X]),
     "remat": (jax.checkpoint(lambda x: jax.nn.relu(jnp.sin(x))), [np.sin(X)]),
     "custom_vjp": (straight_through, [X]),
+    "custom_vmap": (in_batches, [X]),
     "vmap": (jax.vmap(lambda row: nnx.relu(row @ W[0])), [X @ W[0]]),
     "twice the same": (lambda x: jax.nn.relu(jax.nn.relu(x) - 1), [X, relu(X) - 1]),
     "clip by a jitted argument": (
