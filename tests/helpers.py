@@ -13,9 +13,9 @@ def compilations() -> Iterator[list[str]]:
     """Names of the functions compiled meanwhile, or found in the persistent cache instead."""
     names: list[str] = []
 
-    def listen(event: str, duration: float, **details: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: Any) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            names.append(str(details.get("fun_name", "?")))
+            names.append(str(kwargs.get("fun_name", "?")))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
@@ -34,6 +34,16 @@ def assert_trees_close(got: Any, expected: Any, *, rtol: float = 1e-5, atol: flo
     """Leaf by leaf, within `atol + rtol |expected|`."""
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rtol, atol=atol)
+
+
+def parameters_used(function: Callable[[Any], jax.Array], params: Any) -> int:
+    """The numbers in those leaves of `params` that `function`'s result is computed from."""
+    jaxpr = jax.make_jaxpr(function)(params).jaxpr
+    used = set(map(id, jaxpr.outvars))
+    for equation in reversed(jaxpr.eqns):
+        if used.intersection(map(id, equation.outvars)):
+            used.update(map(id, equation.invars))
+    return sum(v.aval.size for v in jaxpr.invars if id(v) in used)
 
 
 def traced_macs(function: Callable[..., Any], *args: Any) -> int:

@@ -1,4 +1,4 @@
-"""Networks as pure functions: how they are drawn, what a pass leaves alone, when two are the same."""
+"""Networks as pure functions: how drawn, what a pass leaves alone, when two are the same."""
 
 import jax
 import jax.numpy as jnp

@@ -7,7 +7,7 @@ from jaxnas.errors import InputError
 from jaxnas.runs import numbers
 from jaxnas.stages.job import Job
 from jaxnas.stages.train import expected_trainings, trained_candidates
-from jaxnas.stages.training import train_resumably, trained_population
+from jaxnas.stages.training import train_resumably
 from jaxnas.training.population import Hyper, evaluate_population
 
 
@@ -17,8 +17,7 @@ def finish(job: Job) -> None:
     assert job.winner is not None
     archs = job.winner[None]
     network = job.network(config)
-    capacity = _capacity(job)
-    curves = train_resumably(
+    curves, population = train_resumably(
         job,
         "finish",
         network,
@@ -26,12 +25,11 @@ def finish(job: Job) -> None:
         Hyper.constant(1, learning_rate=config.learning_rate, weight_decay=config.weight_decay),
         epochs=config.epochs,
         batch_size=config.batch_size,
-        capacity=capacity,
+        capacity=_capacity(job),
     )
     job.trained += trained_candidates(job, "finish", network, archs, ["winner"], curves)
     done = job.run.of_stage("finish", "test")
     if not done:
-        population = trained_population(job, "finish", network, config.epochs, capacity)
         x, y = job.prepared(job.data.test, network.resolution)
         _, accuracy = evaluate_population(
             network, population, archs, jnp.asarray(x), jnp.asarray(y)

@@ -17,7 +17,7 @@ def train(job: Job) -> None:
     archs, roles = choose(job)
     network = job.network(config)
     n = len(archs)
-    curves = train_resumably(
+    curves, _ = train_resumably(
         job,
         "train",
         network,

@@ -114,8 +114,7 @@ def test_plain_jit_and_vmap_agree(name, tiny, variables, batch):
     jitted = [jax.jit(score)(arch) for arch in ARCHS]
     assert all(s.shape == () and s.dtype == jnp.float32 for s in jitted)
     assert_trees_close(jax.jit(jax.vmap(score))(ARCHS), np.stack(jitted), rtol=1e-4)
-    for k in (0, 5):
-        assert_trees_close(score(ARCHS[k]), jitted[k], rtol=1e-4)
+    assert_trees_close(score(ARCHS[7]), jitted[7], rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", COMPUTED)

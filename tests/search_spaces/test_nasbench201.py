@@ -9,7 +9,7 @@ import pytest
 from helpers import assert_trees_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from jaxnas.errors import InputError
 from jaxnas.search_spaces.nasbench201 import EDGES, NONE, OPS, NASBench201, official_unique_string
@@ -205,7 +205,7 @@ class TestEquivalence:
 
 
 def tied(params, *, noise=0.0):
-    """Parameters with every edge of a cell given the first edge's, shifted by equal random noise."""
+    """Parameters with every edge of a cell given the first one's, and random noise on top."""
     first = {}
     rng = np.random.default_rng(5)
 
@@ -260,5 +260,5 @@ class TestEquivalenceByRunning:
         logits = np.asarray(run(SPACE.pruned(ARCHS)))
         assert_trees_close(logits, logits[CLASSES], rtol=1e-5, atol=1e-5)
         distinct = logits[np.unique(CLASSES)]
-        nearest = cKDTree(distinct).query(distinct, k=2)[0][:, 1]
+        nearest = KDTree(distinct).query(distinct, k=2)[0][:, 1]
         assert nearest.min() > 1e-3

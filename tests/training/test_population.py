@@ -156,18 +156,20 @@ class TestDisturbances:
     def test_nothing_is_left_to_do_at_the_end(self, train, undisturbed):
         assert train(population=undisturbed[-1][1], start_epoch=EPOCHS) == []
 
-    @pytest.mark.parametrize("learning_rate", [np.nan, 1e30], ids=str)
+    @pytest.mark.parametrize("learning_rate", [np.nan, 1e30, 1e6], ids=str)
     def test_a_diverging_candidate_is_marked_and_the_others_do_not_notice(
         self, train, undisturbed, learning_rate
     ):
         history = train(hyper=changed(HYPER, 1, learning_rate=learning_rate))
         assert_trees_equal(pick(history, 0, 2), pick(undisturbed, 0, 2))
-        for _, _, metrics in history:
-            assert all(np.isnan(m).tolist() == [False, True, False] for m in metrics)
-        # From then on it costs nothing.
-        (first, _), (second, _), (third, _) = pick(history, 1)
-        assert_trees_equal(second, first)
-        assert_trees_equal(third, first)
+        dead = [bool(np.isnan(metrics.train_loss[1])) for _, _, metrics in history]
+        assert dead == sorted(dead)
+        assert dead[-1]
+        states = pick(history, 1)[dead.index(True) :]
+        for state, metrics in states:
+            assert all(np.isnan(m).all() for m in metrics)
+            # It is trained no further.
+            assert_trees_equal(state, states[0][0])
 
     def test_a_dead_candidate_stays_dead_when_resumed(self, train, undisturbed):
         alive = np.array([True, False, True])
@@ -220,14 +222,14 @@ def slow_training(variables, arch, *, learning_rate, weight_decay, momentum, smo
     return losses, weights, averages
 
 
-class TestSteps:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def whole_batches(cls, train):
-        """One step an epoch, on all images: their order does not matter."""
-        hyper = changed(HYPER, 2, momentum=0.9, warmup=0.4, weight_decay=0.1)
-        return hyper, train(hyper=hyper, batch_size=8)
+@pytest.fixture(scope="module")
+def whole_batches(train):
+    """One step an epoch, on all images: their order does not matter."""
+    hyper = changed(HYPER, 2, momentum=0.9, warmup=0.4, weight_decay=0.1)
+    return hyper, train(hyper=hyper, batch_size=8)
 
+
+class TestSteps:
     @pytest.mark.parametrize("row", range(3))
     def test_against_optax_on_one_architectures_own_network(self, tiny, whole_batches, row):
         hyper, history = whole_batches
@@ -308,12 +310,12 @@ class TestEvaluation:
         loss, accuracy = evaluate_population(tiny, population, ARCHS, x, y)
         for row, arch in enumerate(ARCHS):
             own = jax.tree.map(lambda a, r=row: a[r], population.variables)
-            logits = jax.jit(
-                lambda v, x, a=arch: tiny.apply(v, a, x, batch_norm="running").logits
-            )(own, x)
+            logits = jax.jit(lambda v, x, a=arch: tiny.apply(v, a, x, batch_norm="running").logits)(
+                own, x
+            )
             chosen = jax.nn.log_softmax(logits)[jnp.arange(300), y]
             assert loss[row] == pytest.approx(-float(chosen.mean()), rel=1e-4)
-            assert accuracy[row] == pytest.approx(float((logits.argmax(1) == y).mean()), abs=1e-9)
+            assert accuracy[row] == pytest.approx(float((logits.argmax(1) == y).mean()), abs=1e-6)
         assert len(set(accuracy)) > 1
 
     def test_is_what_the_metrics_say(self, tiny, undisturbed):
