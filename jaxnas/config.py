@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from jaxnas.errors import InputError, unknown
 
@@ -197,10 +197,14 @@ def flatten(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     short: dict[str, Any] = {}
     full: dict[str, Any] = {}
     for key, value in _leaves(values):
+        if key in SECTIONS and value is None:
+            continue  # a section with nothing below it, as `train:` in YAML
         if key in SHORT:
             short |= dict.fromkeys(SHORT[key], value)
         elif key in keys():
             full[key] = value
+        elif key in SECTIONS:
+            raise InputError(f"{where}{key} is {value!r}, expected keys below it.")
         else:
             raise InputError(f"{where}{unknown('key', key, [*keys(), *SHORT])}")
     return short | full
@@ -214,7 +218,11 @@ def build(values: Mapping[str, Any]) -> SearchConfig:
     for key, value in values.items():
         section, _, name = key.rpartition(".")
         target = nested.setdefault(section, {}) if section else nested
-        target[name] = _items(value) if "tuple" in str(fields[key].type) else value
+        kind = str(fields[key].type)
+        target[name] = _items(value) if "tuple" in kind else value
+        # jsonargparse lets these pass.
+        if target[name] == [] or (value is None and "None" not in kind):
+            raise InputError(_expectation(key, value))
     made = parser()
     try:
         parsed = made.parse_object(nested)
@@ -295,11 +303,14 @@ def _sentence(message: str, values: Mapping[str, Any]) -> str:
     """jsonargparse's message, often of several lines, as one sentence."""
     named = re.search(r'key "([\w.]+)"', message)
     key = named.group(1) if named else ""
-    if key in values:
-        expected = str(getattr(keys()[key].type, "__name__", keys()[key].type))
-        expected = re.sub(r"jsonargparse\.typing\.", "", expected)
-        return f"{key} is {values[key]!r}, expected {_WORDS.get(expected, expected)}."
-    return " ".join(message.split())
+    return _expectation(key, values[key]) if key in values else " ".join(message.split())
+
+
+def _expectation(key: str, value: Any) -> str:
+    kind: Any = keys()[key].type
+    name = str(kind) if get_args(kind) else kind.__name__
+    name = name.replace("jsonargparse.typing.", "")
+    return f"{key} is {value!r}, expected {_WORDS[name]}."
 
 
 _WORDS = {
@@ -309,7 +320,6 @@ _WORDS = {
     "NonNegativeFloat": "a number of at least 0",
     "str": "some text",
     "bool": "true or false",
-    "UnionType": "a whole number of at least 1, or null",
     "PositiveInt | None": "a whole number of at least 1, or null",
     "tuple[PositiveInt, ...] | None": "whole numbers of at least 1, as in 1,1,1",
     "tuple[str, ...]": "names separated by commas",
@@ -321,6 +331,10 @@ _WORDS = {
 def _check(config: SearchConfig) -> None:
     from jaxnas.scoring.combine import COMBINATIONS
 
+    if config.out == "":
+        raise InputError("out is empty, expected a directory.")
+    if config.seed >= 2**32:
+        raise InputError(f"seed is {config.seed}, expected a whole number below 2^32.")
     _among("preset", config.preset, PRESETS)
     for stage in config.active_stages:
         _among("stage", stage, STAGES)

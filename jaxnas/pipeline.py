@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import jax
 import pandas as pd
 
 from jaxnas import __version__, backend
@@ -87,7 +86,7 @@ def run_search(
     try:
         _same_data(job)
         screen.say(f"{space.name}: {space.size:,} architectures; {_describe(loaded)}")
-        screen.say(f"Run directory {out}; device {job.devices}")
+        screen.say(f"Run directory {out}; device {job.device}")
         screen.say(cost_sentence(job))
         for name in config.active_stages:
             STAGES[name](job)
@@ -189,10 +188,6 @@ def _about(job: Job) -> dict[str, Any]:
             "python": platform.python_version(),
             **{name: installed(name) for name in packages},
         },
-        "device": {
-            "platform": jax.default_backend(),
-            "kind": jax.devices()[0].device_kind,
-            "count": jax.device_count(),
-        },
+        "device": job.device,
         "config": to_dict(replace(job.config, out=None, resume=False)),
     }

@@ -1,9 +1,8 @@
 """What every stage of a search works with, and what they leave for each other."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
@@ -35,6 +34,7 @@ class Job:
     trained: list[TrainedCandidate] = field(default_factory=list)
     winner: np.ndarray | None = None
     accuracy: dict[str, float] = field(default_factory=dict)
+    _training_data: TrainingData | None = None
 
     def size(self, section: RankConfig | TrainConfig | FinishConfig) -> Size:
         """How large a section's networks are: what it asks for, else the space's default."""
@@ -65,15 +65,11 @@ class Job:
             self._training_data = TrainingData(*(jnp.asarray(a) for a in arrays))
         return self._training_data
 
-    _training_data: TrainingData | None = None
-
-    @cached_property
-    def devices(self) -> str:
-        """The devices in use, in words."""
-        import jax
-
-        found = jax.devices()
-        return f"{len(found)} x {found[0].device_kind}" if len(found) > 1 else found[0].device_kind
+    @property
+    def device(self) -> str:
+        """The devices in use, in words: platform, number and kind."""
+        kind = jax.devices()[0].device_kind
+        return f"{jax.default_backend()}: {jax.device_count()} x {kind}"
 
     def check(self) -> None:
         """Refuse what cannot work before any stage has run."""
@@ -89,7 +85,3 @@ class Job:
                 f"train.top is {self.config.train.top}, but {self.space.name} has only "
                 f"{self.space.size} architectures."
             )
-
-    def names(self, archs: Sequence[np.ndarray] | np.ndarray) -> list[str]:
-        """The architectures in the space's notation."""
-        return [self.space.to_string(arch) for arch in archs]

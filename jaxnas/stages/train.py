@@ -96,5 +96,5 @@ def trained_candidates(
             val_accuracy=tuple(float(c.val_accuracy[i]) for c in curves),
             diverged=not np.isfinite(curves[-1].train_loss[i]),
         )
-        for i, name in enumerate(job.names(archs))
+        for i, name in enumerate(map(job.space.to_string, archs))
     ]
