@@ -20,13 +20,12 @@ Exit codes: 0, 2 for bad input, 1 otherwise. An interrupted run continues with -
 
 
 def parse(argv: list[str]) -> dict[str, Any] | None:
-    """The configuration's keys that the flags set; None when help was asked for and printed.
+    """The configuration's keys that the flags set; None when help was asked for.
 
     `InputError` for a flag that does not exist (with the nearest), one without its value, or a word
     that belongs to no flag.
     """
     if any(arg in ("-h", "--help") for arg in argv):
-        print(help_text())
         return None
     given: dict[str, Any] = {}
     files: list[str] = []

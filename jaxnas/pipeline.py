@@ -1,5 +1,7 @@
 """A search from start to end: stages one after another over one run directory."""
 
+import contextlib
+import itertools
 import platform
 import time
 from collections.abc import Mapping
@@ -11,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from jaxnas import __version__, backend
-from jaxnas.config import SearchConfig, build, flatten, to_dict
+from jaxnas.config import SearchConfig, build, flatten, read_yaml, to_dict
 from jaxnas.console import Screen
 from jaxnas.cost import cost_sentence
 from jaxnas.data.dataset import Dataset
@@ -19,7 +21,7 @@ from jaxnas.data.load import from_arrays, load
 from jaxnas.errors import InputError
 from jaxnas.outcome import conclude, print_outcome
 from jaxnas.proxies import get_proxies
-from jaxnas.runs import Run
+from jaxnas.runs import Run, check_free, writing
 from jaxnas.search_spaces import get_space
 from jaxnas.spaces import SearchSpace
 from jaxnas.stages import STAGES
@@ -67,9 +69,12 @@ def run_search(
 
     `data` and `space` are objects in place of what the configuration names.
     """
+    values = _located(values) if data is None else values
     config = build(values)
     if config.resume:
         config = _resumed(config, values)
+    elif config.out is not None:
+        check_free(Path(config.out))
     space = space or get_space(config.space)
     get_proxies(config.rank.proxies)
     screen = Screen(quiet=quiet)
@@ -78,10 +83,10 @@ def run_search(
     if sentence := backend.unused_accelerator():
         screen.say(sentence)
     watch = Stopwatch(_started_clock())
-    out = Path(config.out or _default_directory(space.name, loaded.name))
     job = Job(config, space, loaded, _NO_RUN, screen, watch)
     job.check()
     settings = to_dict(replace(config, out=None, resume=False))
+    out = Path(config.out or _new_directory(space.name, loaded.name))
     job.run = Run.open(out) if config.resume else Run.create(out, settings)
     try:
         _same_data(job)
@@ -108,21 +113,40 @@ def _started_clock() -> CompileClock:
     return _clock
 
 
-def _default_directory(space: str, data: str) -> str:
+def _new_directory(space: str, data: str) -> Path:
+    """An empty directory under runs/ that no other process takes."""
     stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(data).stem)
-    return f"runs/{space}-{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = f"{space}-{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    for number in itertools.count(1):
+        path = Path("runs", name if number == 1 else f"{name}-{number}")
+        with writing(path):
+            path.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                path.mkdir()
+                return path
+    raise AssertionError("unreachable")
+
+
+def _located(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Files and folders by their full paths, so that config.yaml means them wherever it is read."""
+    found = dict(values)
+    for key in ("data.source", "data.dir"):
+        value = found.get(key)
+        if isinstance(value, str) and value not in ("", "digits"):
+            path = Path(value).expanduser()
+            with contextlib.suppress(OSError):
+                found[key] = str(path.absolute()) if path.exists() else value
+    return found
 
 
 def _resumed(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig:
     """The configuration of the run in `--out`; what is given beside must be the same."""
-    import yaml
-
     if config.out is None:
         raise InputError("--resume needs --out DIR, the run to continue.")
     path = Path(config.out) / "config.yaml"
     if not path.is_file():
         raise InputError(f"--resume: there is no run in {config.out} (no config.yaml).")
-    before = build(flatten(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    before = build(read_yaml(path))
     was, now = flatten(to_dict(before)), flatten(to_dict(config))
     for key in values:
         if key not in ("out", "resume") and now[key] != was[key]:

@@ -6,10 +6,12 @@ journal are written beside and renamed, so that each is whole or absent.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,11 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"Cannot write {path}: {error.strerror or error}.") from error
+    except ValueError as error:
+        # What TensorStore, below Orbax, makes of an error of the system.
+        if code := re.search(r"os_error_code='(\d+)'", str(error)):
+            raise InputError(f"Cannot write {path}: {os.strerror(int(code[1]))}.") from error
+        raise
 
 
 class Run:
@@ -46,19 +53,21 @@ class Run:
         import yaml
 
         path = Path(directory)
+        check_free(path)
+        made = not path.exists()
         with writing(path):
-            if path.exists() and not path.is_dir():
-                raise InputError(f"--out {path} is a file, expected a directory.")
             path.mkdir(parents=True, exist_ok=True)
-            taken = sorted(p.name for p in path.iterdir() if p.name != ".lock")
-        if taken:
-            what = "another run" if "config.yaml" in taken else f"{taken[0]!r} and more"
-            raise InputError(
-                f"--out {path} holds {what}; name another directory, or continue with --resume."
-            )
-        lock = _hold(path)
-        run = cls(path, lock)
-        run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
+        run = cls(path, _hold(path))
+        try:
+            check_free(path)  # another process may have been quicker
+            run.write_text("config.yaml", yaml.safe_dump(config, sort_keys=False))
+        except InputError:
+            if made:
+                with contextlib.suppress(OSError):
+                    (path / ".lock").unlink()
+                    path.rmdir()
+            run.close()
+            raise
         return run
 
     @classmethod
@@ -67,8 +76,13 @@ class Run:
         path = Path(directory)
         if not (path / "config.yaml").is_file():
             raise InputError(f"--resume: there is no run in {path} (no config.yaml).")
-        run = cls(path, _hold(path))
-        run._cut_torn_line()
+        lock = _hold(path)
+        try:
+            run = cls(path, lock)
+            run._cut_torn_line()
+        except InputError:
+            os.close(lock)
+            raise
         return run
 
     def close(self) -> None:
@@ -121,11 +135,15 @@ class Run:
 
     def save_state(self, stage: str, epoch: int, state: Any) -> None:
         """Keep a pytree of arrays as the state of `stage` after `epoch`, beside the one before it."""
+        import jax
         import orbax.checkpoint as ocp
 
         folder = self._states(stage)
-        with writing(folder), ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder / str(epoch), state, force=True)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _check_room(folder, sum(a.nbytes for a in jax.tree.leaves(state)))
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(folder / str(epoch), state, force=True)
 
     def restore_state(self, stage: str, epoch: int, like: Any) -> Any:
         """The state of `stage` after `epoch`; `like` has its structure and shapes."""
@@ -134,8 +152,11 @@ class Run:
         folder = self._states(stage) / str(epoch)
         if not folder.is_dir():
             raise InputError(f"--resume: the checkpoint {folder} is missing.")
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(folder, like)
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                return checkpointer.restore(folder, like)
+        except (OSError, ValueError) as error:
+            raise InputError(f"--resume: the checkpoint {folder} is damaged.") from error
 
     def drop_states(self, stage: str, keep: int) -> None:
         """Remove all states of a stage but that of epoch `keep`."""
@@ -152,9 +173,12 @@ class Run:
         lines = self._journal.read_bytes().split(b"\n") if self._journal.exists() else []
         for number, line in enumerate(lines[:-1], 1):
             try:
-                entries.append(json.loads(line))
+                entry = json.loads(line)
             except ValueError as error:
                 raise InputError(f"Line {number} of {self._journal} is not JSON.") from error
+            if not isinstance(entry, dict) or not {"stage", "unit"} <= entry.keys():
+                raise InputError(f"Line {number} of {self._journal} is no unit of work.")
+            entries.append(entry)
         return entries
 
     def _cut_torn_line(self) -> None:
@@ -166,15 +190,47 @@ class Run:
             os.truncate(self._journal, whole)
 
 
+def check_free(path: Path) -> None:
+    """`InputError` where a new run would find a file in its way, or a directory that is in use."""
+    with writing(path):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"--out {path} is a file, expected a directory.")
+        # What a process killed before its first file was whole leaves behind is no run.
+        names = sorted(p.name for p in path.iterdir()) if path.exists() else []
+        taken = [name for name in names if name not in (".lock", ".config.yaml.part")]
+    if taken:
+        what = "another run" if "config.yaml" in taken else f"{taken[0]!r} and more"
+        raise InputError(
+            f"--out {path} holds {what}; name another directory, or continue with --resume."
+        )
+
+
 def _hold(path: Path) -> int:
     with writing(path):
         lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise InputError(f"Another process is working in {path}.") from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(lock)
+            raise InputError(f"Another process is working in {path}.") from error
     return lock
+
+
+def _check_room(folder: Path, size: int) -> None:
+    """The system's own error if the disk has no room for a state of `size` bytes.
+
+    On a full disk Orbax prints pages from its threads, so it is not asked to try.
+    """
+    size = 2 * size + 2**20  # it writes twice, and files that describe the state
+    if not hasattr(os, "posix_fallocate"):
+        if shutil.disk_usage(folder).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return
+    with (folder / ".room").open("wb") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        finally:
+            os.unlink(file.name)
 
 
 def _strict(value: Any) -> Any:

@@ -36,7 +36,8 @@ def test_beginnings_come_before_resemblances_and_no_more_than_asked():
 
 
 def test_known_names_may_be_written_in_capitals():
-    assert nearest("digits", ["Digits", "CIFAR10"]) == ["Digits"]
+    assert nearest("cifar", ["DIGITS", "CIFAR10"]) == ["CIFAR10"]
+    assert nearest("difits", ["DIGITS", "CIFAR10"]) == ["DIGITS"]
 
 
 @given(st.text(max_size=8), st.lists(st.text(max_size=8), max_size=6))

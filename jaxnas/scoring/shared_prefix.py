@@ -67,7 +67,8 @@ def group_size(network: Network, variables: Variables, archs: np.ndarray, images
     """How many rows to evaluate together so that their values take about `GROUP_BYTES` at most.
 
     Found by following ever larger parts of the population through the network without computing
-    anything, until what would be held at once is too much.
+    anything. Sharing only grows with the population, so that what the whole would hold is at most what a
+    part does, times their ratio.
     """
     module = network.bound_module(variables)
     best = size = max(1, min(16, len(archs)))
@@ -77,6 +78,8 @@ def group_size(network: Network, variables: Variables, archs: np.ndarray, images
         module(ctx.input(images), ctx)
         if ctx.peak_bytes > GROUP_BYTES:
             break
+        if ctx.peak_bytes * len(archs) <= GROUP_BYTES * tried:
+            return len(archs)
         best, size = tried, 4 * size
     return best
 

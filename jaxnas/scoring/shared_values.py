@@ -77,12 +77,16 @@ class Contribution:
     row: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shared:
-    """A value for each architecture in view: `values[index[i]]` is that of the i-th."""
+    """A value for each architecture in view: `values[index[i]]`, then `layers`, is that of the i-th.
+
+    Layers wait until somebody needs their outputs, so that what nobody needs costs nothing.
+    """
 
     values: list[Value]
     index: np.ndarray
+    layers: tuple[Layer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -161,12 +165,12 @@ class SharedContext:
         return Shared([value], np.zeros(len(self._rows), np.int64))
 
     def apply(self, layer: Layer, x: Shared) -> Shared:
-        """A recipe for each distinct value."""
-        bound = self._bind(layer)
-        return Shared([self._applied(layer, bound, v) for v in x.values], x.index)
+        """The layer, to be applied to each distinct value."""
+        return Shared(x.values, x.index, (*x.layers, layer))
 
     def add(self, values: Sequence[Shared]) -> Shared:
         """A recipe for each distinct combination; zeros drop out."""
+        values = [self._settled(x) for x in values]
         code = np.zeros(len(self._rows), np.int64)
         for x in values:
             code = code * len(x.values) + x.index
@@ -178,6 +182,7 @@ class SharedContext:
         """Remember that these architectures report these values."""
         if kind not in self._tap.kinds:
             return
+        x = self._settled(x)
         for value in x.values:
             if kind not in value.contributions:
                 value.contributions[kind] = Contribution()
@@ -187,6 +192,7 @@ class SharedContext:
 
     def choose(self, choice: Choice, x: Shared) -> Shared:
         """Send each value into the branches that are taken from it, and evaluate what comes out."""
+        x = self._settled(x)
         self._evaluate(x.values)
         taken = self._archs[self._rows, choice.decision]
         values: list[Value] = []
@@ -197,6 +203,7 @@ class SharedContext:
             inner = copy.copy(self)
             inner._rows = self._rows[members]
             y = choice.branches[int(k)](Shared([x.values[u] for u in used], inverse), inner)
+            y = self._settled(y)
             index[members] = y.index + len(values)
             values.extend(y.values)
         self._evaluate(values)
@@ -204,6 +211,7 @@ class SharedContext:
 
     def outputs(self, x: Shared) -> np.ndarray:
         """Each architecture's array of `x`, `[N, ...]`."""
+        x = self._settled(x)
         self._evaluate(x.values)
         return np.stack([np.asarray(_array(v)) for v in x.values])[x.index]
 
@@ -222,6 +230,14 @@ class SharedContext:
                 found = np.stack([host[id(c.chunk)][i][c.row] for c in site.contributions])
                 total[site.rows] += found[site.index]
         return jax.tree.unflatten(tree, totals)
+
+    def _settled(self, x: Shared) -> Shared:
+        """`x` itself, with a recipe for each distinct value in place of the waiting layers."""
+        for layer in x.layers:
+            bound = self._bind(layer)
+            x.values = [self._applied(layer, bound, v) for v in x.values]
+        x.layers = ()
+        return x
 
     def _bind(self, layer: Layer) -> BoundLayer:
         known = self._all.bound

@@ -12,6 +12,8 @@ from jaxnas.console import Screen
 from jaxnas.data.dataset import Dataset, Split
 from jaxnas.errors import InputError
 from jaxnas.network import Network
+from jaxnas.proxies import get_proxies
+from jaxnas.proxy import GradientProxy
 from jaxnas.report import TrainedCandidate
 from jaxnas.runs import Run
 from jaxnas.spaces import SearchSpace, Size
@@ -80,6 +82,15 @@ class Job:
                 raise InputError(
                     f"{name}.batch_size is {batch}, but there are only {n} training images."
                 )
+        needy = [
+            p.name
+            for p in get_proxies(self.config.rank.proxies)
+            if isinstance(p, GradientProxy) and self.config.rank.executor == "shared_prefix"
+        ]
+        if needy:
+            raise InputError(
+                f"rank.executor shared_prefix has no gradients; {needy[0]} needs them."
+            )
         if self.config.train.top > self.space.size:
             raise InputError(
                 f"train.top is {self.config.train.top}, but {self.space.name} has only "

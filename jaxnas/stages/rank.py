@@ -1,9 +1,13 @@
 """Stage 1: every architecture is scored without training."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
+from jaxnas.errors import InputError
 from jaxnas.proxies import get_proxies
+from jaxnas.proxy import CountProxy
 from jaxnas.ranking import Progress, Scores, make_batch, pick_batch, rank_batch
 from jaxnas.runs import numbers
 from jaxnas.stages.job import Job
@@ -12,8 +16,8 @@ from jaxnas.stages.job import Job
 def rank(job: Job) -> None:
     """Fills `job.ranking` and writes ranking.parquet."""
     path = job.run.directory / "ranking.parquet"
-    if job.run.of_stage("rank", "done"):
-        job.ranking = pd.read_parquet(path)
+    if job.run.of_stage("rank", "done") and path.is_file():
+        job.ranking = _read(path)
     else:
         job.ranking = _ranked(job)
         table = job.ranking
@@ -24,6 +28,15 @@ def rank(job: Job) -> None:
             job.notes.append(
                 f"{name} failed numerically (NaN) on {count:,} architectures; they rank last."
             )
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--resume: {path} is damaged; without it, it is made again from the journal."
+        ) from error
 
 
 def _ranked(job: Job) -> pd.DataFrame:
@@ -53,5 +66,11 @@ def _ranked(job: Job) -> pd.DataFrame:
 def _finished(job: Job) -> Scores:
     """The scores that an interrupted ranking had journalled."""
     parts = [entry["scores"] for entry in job.run.of_stage("rank", "rows")]
-    names = parts[0] if parts else {}
-    return {name: np.concatenate([numbers(p[name]) for p in parts]) for name in names}
+    if not parts:
+        return {}
+    return {
+        proxy.name: np.concatenate([numbers(p[proxy.name]) for p in parts]).astype(
+            np.float64 if isinstance(proxy, CountProxy) else np.float32
+        )
+        for proxy in get_proxies(job.config.rank.proxies)
+    }

@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from helpers import assert_trees_close, assert_trees_equal, compilations
 
 from jaxnas import backend
+from jaxnas.nn import Choice, Identity, Linear, NoTap, Sequential, Zero
 from jaxnas.proxies import PROXIES
 from jaxnas.proxies.naswot import naswot
 from jaxnas.proxies.size import params
@@ -73,6 +75,12 @@ def case(request, space, archs, batch):
     size = Size(channels=4, cells=request.param, resolution=8)
     network = space.network(size, classes=3)
     variables = network.init(jax.random.key(4))
+    # As trained: batch norm makes something of nothing.
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda a: a + 0.1 * jnp.asarray(rng.standard_normal(a.shape), a.dtype), variables.params
+    )
+    variables = variables._replace(params=params)
     return network, variables, score_per_architecture(network, variables, archs, batch, FORWARD)
 
 
@@ -178,7 +186,28 @@ class TestPerArchitecture:
             assert_trees_close(scores[proxy.name], alone[proxy.name])
 
 
+class Twins(nnx.Module):
+    """Two layers that differ in their weights alone, of one value; one of them is used twice."""
+
+    def __init__(self):
+        self.one, self.other = Linear(3, 3), Linear(3, 3)
+        self.choice = Choice(0, [Zero(), Identity(), Sequential(Zero(), self.other)])
+
+    def __call__(self, x, ctx):
+        return self.choice(ctx.add([self.one(x, ctx), self.other(x, ctx), self.other(x, ctx)]), ctx)
+
+
 class TestSharedPrefix:
+    def test_layers_are_told_apart_by_their_weights(self):
+        module, x = Twins(), jnp.arange(6.0).reshape(2, 3)
+        for layer, factor in ((module.one, 1.0), (module.other, 10.0)):
+            layer.kernel = layer.kernel.replace(value=factor * jnp.eye(3))
+            layer.bias = layer.bias.replace(value=jnp.full(3, factor))
+        ctx = shared_values.SharedContext(np.array([[1], [0], [2], [1]], np.int32), NoTap())
+        outputs = ctx.outputs(module(ctx.input(x), ctx))
+        total = 21.0 * (np.asarray(x) + 1)
+        assert_trees_close(outputs, np.stack([total, 0 * total, 0 * total + 10, total]))
+
     def test_gradients_are_refused(self, tiny, variables, archs, batch):
         with pytest.raises(ValueError, match="grad_norm needs more than a forward pass"):
             score_shared_prefix(tiny, variables, archs, batch, [naswot, PROXIES["grad_norm"]])
@@ -188,19 +217,19 @@ class TestSharedPrefix:
 
         def counting(plan, states, rows):
             computed.extend({tuple(map(id, row)) for row in rows})
-            return shared_values_run(plan, states, rows)
+            return run_chunk(plan, states, rows)
 
-        shared_values_run = shared_values.run_chunk
+        run_chunk = shared_values.run_chunk
         monkeypatch.setattr(shared_values, "run_chunk", counting)
-        # Nothing is listened to, so only what choices are made from is computed: x; with it node 1
-        # as one of 3 operations' outputs, x or 0; with both and each operation on node 1, node 2.
+        # Nothing is listened to, so only what choices are made from is computed. Node 1 is one of
+        # 4 values, node 2 of 77, 60 of them sums. Poolings are the same on every edge.
         deaf = replace(moments(), tap=Moments(frozenset()))
-        score_shared_prefix(tiny, variables, space.all(), batch, [deaf])
-        node_1 = 3
-        edge_1_2 = 3 * 4
-        node_2 = 5 * 17 - 5
-        operations = 2 * 3 + 3 * (1 + 4) + 3 * node_2
-        assert operations + node_1 + edge_1_2 < len(computed) < 2 * operations
+        rows = np.unique(space.pruned(space.all()), axis=0)
+        score_shared_prefix(tiny, variables, rows, batch, [deaf])
+        convolutions = 2 * (1 + 1 + 4 + 1 + 4 + 77)
+        poolings = 1 + 3 + (77 - 4)
+        assert len(rows) == 9445
+        assert len(computed) <= convolutions + poolings + 60 + 1
 
     def test_values_are_not_held_longer_than_needed(self, space, tiny, variables, batch):
         images = batch.images

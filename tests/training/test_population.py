@@ -181,6 +181,11 @@ class TestDisturbances:
         assert_trees_equal(state, pick(undisturbed, 1)[0][0])
         assert all(np.isnan(m).all() for m in metrics)
 
+    def test_whom_the_caller_calls_alive_is_the_callers_own(self, train):
+        alive = np.ones(3, bool)
+        train(hyper=changed(HYPER, 1, learning_rate=np.nan), alive=alive)
+        assert alive.all()
+
     def test_with_nobody_alive_nothing_happens(self, train, undisturbed):
         start = jax.tree.map(jnp.asarray, undisturbed[0][1])
         history = train(population=start, start_epoch=1, alive=np.zeros(3, bool))
@@ -317,6 +322,20 @@ class TestEvaluation:
             assert loss[row] == pytest.approx(-float(chosen.mean()), rel=1e-4)
             assert accuracy[row] == pytest.approx(float((logits.argmax(1) == y).mean()), abs=1e-6)
         assert len(set(accuracy)) > 1
+
+    def test_what_fills_up_the_last_batch_does_not_count(self, tiny, undisturbed):
+        # Candidate k takes everything for class k.
+        def convinced(path, leaf):
+            return 1e3 * np.eye(4, 3) if "classifier" in str(path) and leaf.ndim == 2 else leaf
+
+        population = jax.tree.map(jnp.asarray, undisturbed[-1][1])
+        params = jax.tree_util.tree_map_with_path(convinced, population.variables.params)
+        variables = population.variables._replace(params=params)
+        x, y = split(10, 3)
+        _, accuracy = evaluate_population(
+            tiny, population._replace(variables=variables), ARCHS, x, y
+        )
+        np.testing.assert_allclose(accuracy, np.bincount(y) / 10)
 
     def test_is_what_the_metrics_say(self, tiny, undisturbed):
         for _, population, metrics in undisturbed:
