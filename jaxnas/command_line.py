@@ -1,7 +1,11 @@
 """Flags as keys of the configuration."""
 
 import re
+import shutil
+from textwrap import TextWrapper
 from typing import Any
+
+from jsonargparse import DefaultHelpFormatter
 
 from jaxnas.config import SHORT, flatten, keys, parser, read_yaml
 from jaxnas.errors import InputError, unknown
@@ -44,11 +48,28 @@ def parse(argv: list[str]) -> dict[str, Any] | None:
 
 def help_text() -> str:
     """Every flag with its default, made from the dataclasses."""
-    text = parser().format_help()
-    text = text.partition("\n\n")[2]
+    made = parser()
+    made.formatter_class = _OneLineEach
+    text = made.format_help().partition("\n\n")[2]
     text = re.sub(r"\n  --\w+ CONFIG +Path to a configuration file\.", "", text)
     text = re.sub(r"--[\w.]+", lambda flag: flag.group().replace("_", "-"), text)
+    text = re.sub(r"\(type: .*, default: (.*)\)$", _default, text, flags=re.MULTILINE)
+    width = min(100, shutil.get_terminal_size().columns)
+    wrapper = TextWrapper(width, subsequent_indent=" " * 24, break_on_hyphens=False)
+    text = "\n".join(wrapper.fill(line) for line in text.split("\n"))
     return f"usage: python -m jaxnas.search [--space NAME] [--data X] [flags]\n\n{text}{EPILOG}"
+
+
+class _OneLineEach(DefaultHelpFormatter):
+    def __init__(self, prog: str, **options: Any) -> None:
+        super().__init__(prog, **options | {"width": 10_000})
+
+
+def _default(found: re.Match[str]) -> str:
+    value = found[1]
+    if value.startswith("("):  # a tuple, as it is given on the command line
+        value = value.strip("()").replace("'", "").replace(" ", "")
+    return f"(default: {value})"
 
 
 def _next_flag(rest: list[str]) -> tuple[str, Any]:

@@ -1,10 +1,13 @@
 """What a person sees while a search runs: bars, compilation shown as such, and the closing table."""
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import TextWrapper
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -41,7 +44,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """A sentence about what goes on."""
-        self._err.print(text, highlight=False, markup=False, soft_wrap=True)
+        _print(self._err, text)
 
     @contextmanager
     def bar(self, name: str, total: int) -> Iterator[Bar]:
@@ -56,27 +59,65 @@ class Screen:
         )
         if not self._err.is_terminal:
             self.say(f"{name} ...")
-        with Progress(
-            *columns, console=self._err, transient=True, disable=not self._err.is_terminal
-        ) as progress:
+        with Progress(*columns, console=self._err, disable=not self._err.is_terminal) as progress:
             yield Bar(progress, name, total)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """A table on stdout; every column but `architecture` to the right."""
-        table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
-        for column in columns:
-            left = column == "architecture"
-            table.add_column(
-                column,
-                justify="left" if left else "right",
-                no_wrap=not left,
-                overflow="fold",
-                min_width=None if left else len(column),
-            )
-        for row in rows:
-            table.add_row(*(str(cell) for cell in row))
+        """A table on stdout, numbers to the right.
+
+        Where the screen is too narrow for it, architectures are broken between operations.
+        """
+        cells = {c: [str(row[i]) for row in rows] for i, c in enumerate(columns)}
+        widths = {c: max(map(len, [c, *cells[c]])) for c in columns}
+        if "architecture" in cells:
+            others = sum(widths.values()) - widths["architecture"] + GAP * (len(columns) - 1)
+            room = max(MIN_ARCHITECTURE, self._out.width - others)
+            cells["architecture"] = [_broken(text, room) for text in cells["architecture"]]
+        table = Table(
+            title=title,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            padding=(0, GAP - 1, 0, 0),
+        )
+        for column, texts in cells.items():
+            right = all(_NUMBER.fullmatch(text) for text in texts)
+            table.add_column(column, justify="right" if right else "left", no_wrap=True)
+        for row in zip(*cells.values(), strict=True):
+            table.add_row(*row)
         self._out.print(table)
 
     def show(self, text: str) -> None:
         """A line of results on stdout."""
-        self._out.print(text, highlight=False, markup=False, soft_wrap=True)
+        _print(self._out, text)
+
+
+GAP = 2
+"""Blanks between a table's columns."""
+
+MIN_ARCHITECTURE = 20
+_NUMBER = re.compile(r"[-+]?[\d.,]*(nan|inf)?")
+
+
+def _broken(text: str, room: int) -> str:
+    """An architecture in lines of at most `room` characters, each beginning at a bar."""
+    lines = [""]
+    for part in re.findall(r"\|?[^|]+\|?$|\|?[^|]+|\|", text):
+        if lines[-1] and len(lines[-1]) + len(part) > room:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def _print(console: Console, text: str) -> None:
+    """Broken between words on a terminal; a long word, as an architecture, stays whole to be copied."""
+    if console.is_terminal:
+        wrapper = TextWrapper(
+            console.width,
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        text = "\n".join("\n".join(wrapper.wrap(line)) for line in text.split("\n"))
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

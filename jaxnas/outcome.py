@@ -96,15 +96,21 @@ def _print_cost_against_accuracy(job: Job) -> None:
     for c in job.trained:
         if c.role != "winner":
             groups.setdefault(c.role, []).append(c)
+    rows = []
     for role, group in groups.items():
         finals = np.array([c.val_accuracy[-1] for c in group])
-        best = np.nanmax(finals) if np.isfinite(finals).any() else math.nan
-        job.screen.show(
-            f"  {role:<9} {len(group):>2} trained {len(group[0].epochs)} epochs: "
-            f"{np.mean([c.macs for c in group]) / 1e6:7.2f} M multiply-adds on average, "
-            f"{sum(c.seconds for c in group):6.1f} s, validation accuracy "
-            f"mean {np.nanmean(finals) if np.isfinite(finals).any() else math.nan:.4f} best {best:.4f}"
+        finals = finals[np.isfinite(finals)]
+        accuracy = (finals.mean(), finals.max()) if len(finals) else (math.nan, math.nan)
+        macs = np.mean([c.macs for c in group]) / 1e6
+        seconds = sum(c.seconds for c in group)
+        rows.append(
+            [role, len(group), f"{macs:.2f}", f"{seconds:.1f}", *(f"{a:.4f}" for a in accuracy)]
         )
+    if rows:
+        epochs = job.config.train.epochs
+        title = f"\nTrained for {epochs} epoch{'s' * (epochs > 1)} each"
+        columns = ["role", "networks", "M multiply-adds", "seconds", "mean validation", "best"]
+        job.screen.table(title, columns, rows)
 
 
 def _winner_network(job: Job) -> Network:

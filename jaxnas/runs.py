@@ -156,7 +156,9 @@ class Run:
             with ocp.StandardCheckpointer() as checkpointer:
                 return checkpointer.restore(folder, like)
         except (OSError, ValueError) as error:
-            raise InputError(f"--resume: the checkpoint {folder} is damaged.") from error
+            raise InputError(
+                f"--resume: the checkpoint {folder} is damaged or not of this run."
+            ) from error
 
     def drop_states(self, stage: str, keep: int) -> None:
         """Remove all states of a stage but that of epoch `keep`."""

@@ -261,8 +261,11 @@ class Cell(nnx.Module):
         """The last node's value."""
         nodes = [x]
         for node in (1, 2, 3):
-            into = [self.edges[e](nodes[a], ctx) for e, (a, b) in enumerate(EDGES) if b == node]
-            nodes.append(ctx.add(into))
+            total = None
+            for edge, (a, b) in zip(self.edges, EDGES, strict=True):
+                if b == node:
+                    total = edge(nodes[a], ctx, onto=total)
+            nodes.append(total)
         ctx.report("cell", nodes[3])
         return nodes[3]
 

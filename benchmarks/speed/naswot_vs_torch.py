@@ -5,11 +5,13 @@
 PYTHON is an interpreter with torch (another environment: the peer imports only torch and numpy).
 Architectures are timed in turn, each first by one and then by the other:
 
-* the official network (15 cells, 32x32, batch 64): ours is the per-architecture executor;
+* the official network (15 cells, 32x32, batch 64): ours is the per-architecture executor, `--group`
+  architectures a call;
 * the reduced protocol (1 cell, 16x16, batch 32): ours is the whole-space ranking by the shared-prefix
   executor, divided by the 15,625 architectures.
 
-Compilation is stated apart.
+The peer runs three ways: one forward and one backward pass in either memory layout, and as the authors
+order it, where the hooks count in a second forward pass. Compilation is stated apart.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +43,14 @@ PEER = Path(__file__).with_name("torch_peer.py")
 class Peer:
     """The PyTorch script as a server: one architecture in, seconds and score out."""
 
-    def __init__(self, python: str, images: np.ndarray, size: Size, *, channels_last: bool) -> None:
+    def __init__(self, python: str, images: np.ndarray, size: Size, *options: str) -> None:
         self._folder = tempfile.TemporaryDirectory()
         file = Path(self._folder.name) / "images.npz"
         np.savez(file, x=images)
-        layout = "--channels-last" if channels_last else "--no-channels-last"
         cells = ",".join(map(str, size.cells))
         self._process = subprocess.Popen(
             [
-                *(python, str(PEER), "--serve", layout, "--images", str(file), "--cells", cells),
+                *(python, str(PEER), "--serve", *options, "--images", str(file), "--cells", cells),
                 *("--channels", str(size.channels), "--classes", "10"),
             ],
             stdin=subprocess.PIPE,
@@ -58,9 +60,6 @@ class Peer:
 
     def seconds(self, arch: str) -> float:
         return self._ask({"arch": arch})["seconds"]
-
-    def about(self) -> Any:
-        return self._ask({"about": 1})
 
     def _ask(self, request: dict) -> Any:
         assert self._process.stdin is not None
@@ -78,7 +77,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data", required=True, help="an .npz with x_train")
     parser.add_argument("--peer-python", required=True, help="an interpreter that imports torch")
-    parser.add_argument("--archs", type=int, default=30, help="random architectures")
+    parser.add_argument("--archs", type=int, default=32, help="random architectures")
+    parser.add_argument("--group", type=int, default=8, help="of them timed in turn")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     print(machine())
@@ -94,33 +94,30 @@ def official(args: argparse.Namespace, space: Any, archs: np.ndarray, images: np
     network = space.network(space.official_size, classes=10)
     variables = network.init(jax.random.key(0))
     batch, proxies = make_batch(images, None), get_proxies(["naswot"])
-    rows = space.pruned(archs)
 
-    def ours(i: int) -> float:
+    def ours(rows: np.ndarray) -> float:
         start = time.perf_counter()
-        score_per_architecture(network, variables, rows[i : i + 1], batch, proxies)
-        return time.perf_counter() - start
+        score_per_architecture(network, variables, space.pruned(rows), batch, proxies)
+        return (time.perf_counter() - start) / len(rows)
 
-    compiling = ours(0)
-    print(f"\nofficial network, 15 cells, 32x32, batch 64; first call {compiling:.1f} s")
+    compiling = ours(archs[: args.group])
+    print(f"\nofficial network, 15 cells, 32x32, batch 64; first call {compiling:.1f} s a row")
     _in_turn(args, space, archs, images, space.official_size, ours)
 
 
 def reduced(args: argparse.Namespace, space: Any, archs: np.ndarray, images: np.ndarray) -> None:
     network = space.network(space.proxy_size, classes=10)
     batch, proxies = make_batch(images, None), get_proxies(["naswot"])
-    rows = Scoring.of(space, space.all()).rows
+    everything = Scoring.of(space, space.all()).rows
 
     def whole() -> float:
         start = time.perf_counter()
-        score_shared_prefix(network, network.init(jax.random.key(0)), rows, batch, proxies)
+        variables = network.init(jax.random.key(0))
+        score_shared_prefix(network, variables, everything, batch, proxies)
         return time.perf_counter() - start
 
-    cold = whole()
-    warm = [whole() / space.size for _ in range(3)]
-    print(f"\nreduced protocol, 1 cell, 16x16, batch 32; whole space {cold:.1f} s with compilation")
-    turn = iter(range(10**9))
-    _in_turn(args, space, archs, images, space.proxy_size, lambda i: warm[next(turn) % 3])
+    print(f"\nreduced protocol, 1 cell, 16x16, batch 32; whole space {whole():.1f} s at first")
+    _in_turn(args, space, archs, images, space.proxy_size, lambda _: whole() / space.size)
 
 
 def _in_turn(
@@ -129,28 +126,29 @@ def _in_turn(
     archs: np.ndarray,
     images: np.ndarray,
     size: Size,
-    ours: Any,
+    ours: Callable[[np.ndarray], float],
 ) -> None:
-    peers = {
-        "contiguous": Peer(args.peer_python, images, size, channels_last=False),
-        "channels-last": Peer(args.peer_python, images, size, channels_last=True),
+    options = {
+        "torch contiguous": ["--no-channels-last"],
+        "torch channels-last": ["--channels-last"],
+        "torch, authors' order": ["--no-channels-last", "--second-forward"],
     }
+    peers = {name: Peer(args.peer_python, images, size, *o) for name, o in options.items()}
     times: dict[str, list[float]] = {"jaxnas": [], **{name: [] for name in peers}}
     for peer in peers.values():
         peer.seconds(space.to_string(archs[0]))
-    for i, arch in enumerate(archs):
-        times["jaxnas"].append(ours(i))
+    for start in range(0, len(archs), args.group):
+        rows = archs[start : start + args.group]
+        times["jaxnas"] += [ours(rows)] * len(rows)
         for name, peer in peers.items():
-            times[name].append(peer.seconds(space.to_string(arch)))
-    print(f"  peer: torch {peers['contiguous'].about()['torch']}")
+            times[name] += [peer.seconds(space.to_string(arch)) for arch in rows]
     for name, values in times.items():
-        print(f"  {name:<13} ms per architecture: {spread([1e3 * v for v in values])}")
+        print(f"  {name:<21} ms per architecture: {spread([1e3 * v for v in values])}")
+    base = statistics.median(times["jaxnas"])
     for name in peers:
-        ratios = [b / a for a, b in zip(times["jaxnas"], times[name], strict=True)]
-        mean = sum(times[name]) / sum(times["jaxnas"])
-        print(
-            f"  {name}: {statistics.median(ratios):.1f} times as fast (median), {mean:.1f} by sums"
-        )
+        by_sums = sum(times[name]) / sum(times["jaxnas"])
+        ratio = statistics.median(times[name]) / base
+        print(f"  {name}: {ratio:.1f} times as long by medians, {by_sums:.1f} by sums")
     for peer in peers.values():
         peer.close()
 

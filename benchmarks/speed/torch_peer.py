@@ -6,9 +6,10 @@ One network is built per NAS-Bench-201 architecture; every `nn.ReLU` has a forwa
 
 and the score is log|det K| (Mellor et al., arXiv:2006.04647 v3). As in the authors' published code
 one backward pass of ones through the logits, down to the images, is part of it (`--no-backward`
-leaves it out, as NASLib does). Their second forward pass is not repeated here: the hooks count in
-the first. BatchNorm uses the batch's statistics. `--relus live` counts only what lies on a path
-from a cell's input to its output; the network computes the rest all the same.
+leaves it out, as NASLib does). Their hooks count in a second forward pass, after the backward one:
+`--second-forward` does the same, else they count in the first. BatchNorm uses the batch's
+statistics. `--relus live` counts only what lies on a path from a cell's input to its output; the
+network computes the rest all the same.
 
 A script of its own: PyTorch, NumPy and the standard library, Python 3.11 or later.
 """
@@ -49,6 +50,7 @@ class Protocol:
     classes: int
     channels_last: bool
     backward: bool
+    second_forward: bool
     relus: str
     seed: int
     weights: dict[str, np.ndarray] | None
@@ -210,7 +212,9 @@ def score(arch: str, protocol: Protocol) -> dict[str, Any]:
     network = build_network(ops, protocol)
     if protocol.channels_last:
         network = network.to(memory_format=torch.channels_last)
-    add_hooks(network, kernel, dead if protocol.relus == "live" else [])
+    uncounted = dead if protocol.relus == "live" else []
+    if not protocol.second_forward:
+        add_hooks(network, kernel, uncounted)
     times.append(perf_counter())
     if protocol.weights is not None:
         load_weights(network, protocol.weights)
@@ -221,6 +225,9 @@ def score(arch: str, protocol: Protocol) -> dict[str, Any]:
     times.append(perf_counter())
     if protocol.backward:
         logits.backward(torch.ones_like(logits))
+    if protocol.second_forward:
+        add_hooks(network, kernel, uncounted)
+        run_network(network, protocol.images.clone())
     times.append(perf_counter())
     value = float(np.linalg.slogdet(kernel)[1])
     times.append(perf_counter())
@@ -275,6 +282,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--warmup", type=at_least(0), default=1, help="untimed runs before, cycling over --archs")
     add("--channels-last", action=flag, default=False, help="memory layout of images and weights")
     add("--backward", action=flag, default=True, help="one backward pass from the logits")
+    add("--second-forward", action=flag, default=False, help="hooks count in a second forward")
     add("--relus", choices=("all", "live"), default="all", help="which ReLUs count in K")
     add("--seed", type=int, default=0, help="of the initial weights, for each network anew")
     add("--weights", help=".npz of weights to use instead: HWIO kernels, classifier [in, out]")
@@ -293,7 +301,7 @@ def make_protocol(args: argparse.Namespace) -> Protocol:
     if args.channels_last:
         images = images.contiguous(memory_format=torch.channels_last)
     weights = read_npz(args.weights) if args.weights else None
-    same = ("channels", "classes", "channels_last", "backward", "relus", "seed")
+    same = ("channels", "classes", "channels_last", "backward", "second_forward", "relus", "seed")
     return Protocol(images, cells, weights=weights, **{name: getattr(args, name) for name in same})
 
 

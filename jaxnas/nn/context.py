@@ -114,22 +114,27 @@ class Context:
         """Keep a batch-norm layer's new running averages until the pass is over."""
         self.statistics[id(norm)] = (norm, (mean, variance))
 
-    def choose(self, choice: "Choice", x: Any) -> Any:
-        """Compute the branch that the architecture takes at `choice`."""
+    def choose(self, choice: "Choice", x: Any, onto: Any = None) -> Any:
+        """Compute the branch that the architecture takes at `choice`, added to `onto` if given.
+
+        The sum is made inside the branch, where "no connection" costs nothing.
+        """
         if self.arch is None:
             raise ValueError("A network with choice points needs an architecture.")
         index = self.arch[choice.decision]
         if not isinstance(index, jax.Array):
-            return choice.branches[int(index)](x, self)
+            y = choice.branches[int(index)](x, self)
+            return y if onto is None else onto + y
         # A switch wants the same outputs from every branch: a branch hands back the statistics of
         # all the choice's batch norms, its own renewed and the others as they were.
         norms = choice.batch_norms() if self.batch_norm == "update" else []
         before = [(norm.mean[...], norm.variance[...]) for norm in norms]
 
         def run(branch: Any) -> Any:
-            def branch_fn(x: Any, carry: Any, statistics: Any) -> Any:
+            def branch_fn(x: Any, onto: Any, carry: Any, statistics: Any) -> Any:
                 inner = self._inside(carry)
                 y = branch(x, inner)
+                y = y if onto is None else onto + y
                 after = [
                     inner.statistics[id(norm)][1] if id(norm) in inner.statistics else old
                     for norm, old in zip(norms, statistics, strict=True)
@@ -139,7 +144,7 @@ class Context:
             return branch_fn
 
         branches = [run(branch) for branch in choice.branches]
-        y, self.carry, after = lax.switch(index, branches, x, self.carry, before)
+        y, self.carry, after = lax.switch(index, branches, x, onto, self.carry, before)
         for norm, (mean, variance) in zip(norms, after, strict=True):
             self.update_statistics(norm, mean, variance)
         return y

@@ -230,9 +230,9 @@ class Choice(nnx.Module):
         self.decision = decision
         self.branches = nnx.List(branches)
 
-    def __call__(self, x: Any, ctx: Any) -> Any:
-        """What the context makes of the branches."""
-        return ctx.choose(self, x)
+    def __call__(self, x: Any, ctx: Any, *, onto: Any = None) -> Any:
+        """What the context makes of the branches, added to `onto` if given."""
+        return ctx.choose(self, x, onto)
 
     def batch_norms(self) -> list[BatchNorm]:
         """The batch norms inside the branches, in a fixed order."""

@@ -190,7 +190,7 @@ class SharedContext:
         contributions = [v.contributions[kind] for v in x.values]
         self._all.sites.append(_Site(self._rows, x.index, contributions))
 
-    def choose(self, choice: Choice, x: Shared) -> Shared:
+    def choose(self, choice: Choice, x: Shared, onto: Shared | None = None) -> Shared:
         """Send each value into the branches that are taken from it, and evaluate what comes out."""
         x = self._settled(x)
         self._evaluate(x.values)
@@ -207,7 +207,8 @@ class SharedContext:
             index[members] = y.index + len(values)
             values.extend(y.values)
         self._evaluate(values)
-        return Shared(values, index)
+        y = Shared(values, index)
+        return y if onto is None else self.add([onto, y])
 
     def outputs(self, x: Shared) -> np.ndarray:
         """Each architecture's array of `x`, `[N, ...]`."""

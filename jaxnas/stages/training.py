@@ -36,12 +36,12 @@ def train_resumably(
     """
     curves = [_metrics(entry) for entry in job.run.of_stage(stage, "epoch")]
     n = len(archs)
-    population = init_population(network, np.full(capacity, job.config.seed, np.uint32))
-    if curves:
-        kept = job.run.restore_state(stage, len(curves), _rows(population, n))
-        population = jax.tree.map(lambda a, b: a.at[:n].set(b), population, kept)
     with job.screen.bar(stage, epochs) as bar:
-        bar.advance(len(curves), "compiling")
+        bar.advance(len(curves), "compiling" if len(curves) < epochs else "")
+        population = init_population(network, np.full(capacity, job.config.seed, np.uint32))
+        if curves:
+            kept = job.run.restore_state(stage, len(curves), _rows(population, n))
+            population = jax.tree.map(lambda a, b: a.at[:n].set(b), population, kept)
 
         def on_epoch(epoch: int, population: Population, metrics: EpochMetrics) -> None:
             job.run.save_state(stage, epoch, _rows(population, n))

@@ -146,7 +146,7 @@ def test_serve_answers_every_line(monkeypatch, capsys):
     lines = ['{"arch": 5}', "{", "[]", '{"arc": "x"}', '{"arch": "|none~0|"}']
     monkeypatch.setattr(peer, "load_torch", lambda: None)
     monkeypatch.setattr(sys, "stdin", iter(lines))
-    protocol = peer.Protocol(None, (1,), 16, 10, False, True, "all", 0, None)
+    protocol = peer.Protocol(None, (1,), 16, 10, False, True, False, "all", 0, None)
     peer.serve(protocol)
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert len(answers) == len(lines)

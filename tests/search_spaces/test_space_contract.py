@@ -192,6 +192,21 @@ def test_images_of_other_channels_and_other_numbers_of_classes(case, channels):
     assert network.image_channels == channels
 
 
+@pytest.mark.parametrize("resolution", [9, 14])
+def test_odd_sides_are_halved_alike_everywhere(case, resolution):
+    network = case.space.network(
+        Size(channels=4, cells=(1, 1, 1), resolution=resolution), classes=3
+    )
+    variables = jax.eval_shape(network.init, jax.random.key(0))
+    images = jax.ShapeDtypeStruct((1, resolution, resolution, 3), jnp.float32)
+    arch = case.space.pruned(case.archs[:1])
+
+    def logits(variables, images):
+        return network.apply(variables, arch[0], images).logits
+
+    assert traced_macs(logits, variables, images) == network.count(arch).macs[0]
+
+
 def test_there_is_something_to_draw_for_every_architecture(case):
     for arch in case.archs:
         graphs = case.space.graphs(arch)

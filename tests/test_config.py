@@ -1,0 +1,214 @@
+"""The configuration: every spelling of a key, what is refused and how, and its YAML round trip."""
+
+import dataclasses
+import re
+
+import pytest
+import yaml
+
+from jaxnas.config import (
+    PRESETS,
+    SECTIONS,
+    SHORT,
+    STAGES,
+    FinishConfig,
+    SearchConfig,
+    build,
+    flatten,
+    keys,
+    read_yaml,
+    to_dict,
+)
+from jaxnas.errors import InputError
+
+ANOTHER = {
+    "space": "elsewhere",
+    "preset": "full",
+    "stages": ("rank",),
+    "seed": 4294967295,
+    "out": "somewhere",
+    "resume": True,
+    "data.source": "images.npz",
+    "data.dir": "there",
+    "data.split_seed": 3,
+    "data.val_fraction": 0.3,
+    "data.test_fraction": 0.1,
+    "rank.proxies": ("params", "grad_norm"),
+    "rank.combine": "rank_mean",
+    "rank.executor": "per_architecture",
+}
+"""A value of each key that is not its default; numbers of the rest are counted up."""
+
+
+def another(key: str):
+    if key in ANOTHER:
+        return ANOTHER[key]
+    if key.endswith(".cells"):
+        return (2, 3)
+    section, _, name = key.partition(".")
+    return (getattr(SECTIONS[section](), name) or 4) * 2
+
+
+def value_of(config: SearchConfig, key: str):
+    for name in key.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def as_text(value) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_nothing_given_is_the_defaults():
+    assert build({}) == SearchConfig()
+    assert build({}).active_stages == STAGES
+    assert build({"preset": "full"}).active_stages == PRESETS["full"]
+    assert build({"stages": "rank,train"}).active_stages == ("rank", "train")
+
+
+@pytest.mark.parametrize("key", keys())
+def test_a_key_is_set_from_text_and_from_a_value_and_nothing_else_changes(key):
+    expected = another(key)
+    assert expected != value_of(SearchConfig(), key)
+    as_value = list(expected) if isinstance(expected, tuple) else expected
+    for given in (as_text(expected), as_value):
+        config = build({key: given})
+        got = value_of(config, key)
+        assert got == expected
+        assert type(got) is type(expected)
+        rest = flatten(to_dict(config)) | {key: None}
+        assert rest == flatten(to_dict(SearchConfig())) | {key: None}
+
+
+@pytest.mark.parametrize("key", [k for k in keys() if "None" in str(keys()[k].type)])
+def test_null_asks_for_the_default(key):
+    assert value_of(build({key: "null"}), key) is None
+    assert value_of(build({key: None}), key) is None
+
+
+@pytest.mark.parametrize("key", [k for k in keys() if "None" not in str(keys()[k].type)])
+def test_null_is_refused_where_there_is_always_a_value(key):
+    with pytest.raises(InputError, match=rf"^{key} is None, expected .+\.$"):
+        build({key: None})
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_short_name_sets_every_section_and_a_section_goes_before(name):
+    value = another(SHORT[name][0])
+    config = build(flatten({name: value}))
+    assert [value_of(config, key) for key in SHORT[name]] == [value] * len(SHORT[name])
+    own = SHORT[name][-1]
+    section, _, inner = own.partition(".")
+    for order in ({name: value, own: "9"}, {own: "9", name: value}, {section: {inner: "9"}}):
+        assert flatten({name: value} | order)[own] == "9"
+
+
+def test_spellings_of_one_key():
+    expected = {"train.batch_size": 3}
+    for written in (
+        {"train": {"batch_size": 3}},
+        {"train": {"batch-size": 3}},
+        {"train.batch_size": 3},
+        {"train.batch-size": 3},
+    ):
+        assert flatten(written) == expected
+    assert flatten({"train": None, "data": None}) == {}
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ({"train": {"epoch": 3}}, "Unknown key 'train.epoch'; did you mean train.epochs"),
+        ({"epoch": 3}, "Unknown key 'epoch'; did you mean epochs"),
+        ({"train.top.x": 3}, "Unknown key 'train.top.x'; did you mean train.top"),
+        ({1: 2}, "Unknown key '1'; known: batch_size, "),
+        ({"train": 5}, "train is 5, expected keys below it"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest(written, says):
+    with pytest.raises(InputError, match=f"^In f.yaml: {re.escape(says)}"):
+        flatten(written, "In f.yaml: ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("train.top", "0", "train.top is '0', expected a whole number of at least 1."),
+        ("train.top", 1.5, "train.top is 1.5, expected a whole number of at least 1."),
+        ("train.epochs", "many", "train.epochs is 'many', expected a whole number"),
+        ("train.baselines", -1, "a whole number of at least 0"),
+        ("seed", "-1", "seed is '-1', expected a whole number of at least 0."),
+        ("seed", True, "seed is True, expected a whole number of at least 0."),
+        ("seed", 2**32, "seed is 4294967296, expected a whole number below 2^32."),
+        ("rank.batch_size", 1, "rank.batch_size is 1, expected at least 2"),
+        ("rank.channels", "0", "a whole number of at least 1, or null."),
+        ("rank.cells", "0", "expected whole numbers of at least 1, as in 1,1,1."),
+        ("finish.cells", "1,x", "finish.cells is '1,x', expected whole numbers"),
+        ("finish.cells", [], "finish.cells is [], expected whole numbers"),
+        ("rank.proxies", [], "rank.proxies is [], expected names separated by commas."),
+        ("stages", "", "Unknown stage ''; known: finish, rank, train."),
+        ("stages", "rnk", "Unknown stage 'rnk'; did you mean rank"),
+        ("stages", "train", "each stage needs those before it"),
+        ("stages", "rank,finish", "each stage needs those before it"),
+        ("preset", "quik", "Unknown preset 'quik'; did you mean quick?"),
+        ("rank.executor", "shared", "Unknown executor 'shared'; did you mean shared_prefix?"),
+        ("rank.combine", "mean", "Unknown combination 'mean'; did you mean rank_mean?"),
+        ("train.learning_rate", "0", "expected a number above 0."),
+        ("train.learning_rate", "nan", "expected a number above 0."),
+        ("train.learning_rate", "inf", "train.learning_rate is inf, expected a finite number."),
+        ("finish.weight_decay", -1, "expected a number of at least 0."),
+        ("data.val_fraction", 0.8, "leave nothing to train on."),
+        ("data.source", ["a"], "data.source is ['a'], expected some text."),
+        ("out", 5, "out is 5, expected some text."),
+        ("out", "", "out is empty, expected a directory."),
+        ("resume", "maybe", "resume is 'maybe', expected true or false."),
+    ],
+)
+def test_a_bad_value_is_one_sentence(key, value, says):
+    with pytest.raises(InputError, match=re.escape(says)) as caught:
+        build({key: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_config_yaml_gives_the_same_configuration_back(tmp_path):
+    config = build({key: another(key) for key in keys()})
+    assert config.finish == FinishConfig(60, 128, 0.2, 1e-3, 8, (2, 3), 8)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+    assert build(read_yaml(path)) == config
+
+
+def test_every_key_is_described():
+    for cls in (SearchConfig, *SECTIONS.values()):
+        for field in dataclasses.fields(cls):
+            assert field.name in SECTIONS or f"\n        {field.name}: " in str(cls.__doc__)
+
+
+@pytest.mark.parametrize(
+    ("contents", "says"),
+    [
+        (None, r"Cannot read the configuration .*f\.yaml: No such file"),
+        (b"\xff\xfe\x00\x81", r"f\.yaml is not UTF-8 text"),
+        (b"a: [1\nb: }", r"f\.yaml is not YAML: .* line 2"),
+        (b"train:\n\ttop: 1", r"f\.yaml is not YAML"),
+        (b"space: !!python/object/apply:os.getcwd []", r"f\.yaml is not YAML: could not determine"),
+        (b"- 1\n", r"f\.yaml holds a list, expected keys and values"),
+        (b"hello", r"f\.yaml holds a str, expected keys and values"),
+        (b"train: {epoch: 1}", r"In .*f\.yaml: Unknown key 'train\.epoch'; did you mean"),
+    ],
+)
+def test_a_bad_yaml_file_is_one_sentence(contents, says, tmp_path):
+    path = tmp_path / "f.yaml"
+    if contents is not None:
+        path.write_bytes(contents)
+    with pytest.raises(InputError, match=says) as caught:
+        read_yaml(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_yaml_file_sets_nothing(tmp_path):
+    path = tmp_path / "f.yaml"
+    path.write_text("# nothing\n")
+    assert read_yaml(path) == {}
