@@ -53,9 +53,9 @@ def print_outcome(job: Job, result: dict[str, Any]) -> None:
         screen.say(note)
     _print_best(job)
     parts = [f"{result['params']:,} parameters, {result['macs']:,} multiply-adds"]
-    if result["test_accuracy"] is not None:
-        parts.append(f"validation accuracy {result['val_accuracy']:.4f}")
-        parts.append(f"test accuracy {result['test_accuracy']:.4f}")
+    for key, name in (("val_accuracy", "validation"), ("test_accuracy", "test")):
+        if result[key] is not None:
+            parts.append(f"{name} accuracy {result[key]:.4f}")
     screen.show(f"\nWinner: {result['arch']}")
     screen.show(f"  {', '.join(parts)}")
     spent = [
@@ -71,7 +71,7 @@ def print_outcome(job: Job, result: dict[str, Any]) -> None:
 
 def _print_best(job: Job) -> None:
     ranking = _ranking(job)
-    validated = {c.arch: c.best_val_accuracy for c in job.trained if c.role == "candidate"}
+    validated = {c.arch: c.val_accuracy[-1] for c in job.trained if c.role == "candidate"}
     proxies = [c for c in ranking.columns if c not in ("index", "arch", "score", "rank")]
     columns = ["rank", "architecture", *proxies, "score"]
     columns += ["validation"] if validated else []

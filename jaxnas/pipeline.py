@@ -54,7 +54,7 @@ class Result:
 
     @property
     def val_accuracy(self) -> float | None:
-        """The same on the validation images."""
+        """The same on the validation images, after the last stage that trained it."""
         return self.values["val_accuracy"]
 
 

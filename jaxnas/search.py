@@ -33,8 +33,8 @@ def search(
         out: directory of the run; default under runs/.
         resume: continue the run in `out`.
         quiet: print nothing.
-        **options: keys of the configuration as in YAML: short (`top=4`) or by section
-            (`train={"epochs": 2}`).
+        **options: keys of the configuration as in YAML: short (`top=4`), by section
+            (`train={"epochs": 2}`) or in full (`**{"data.split_seed": 1}`).
 
     Returns:
         The winner, its accuracies, the ranking and where the files are.

@@ -161,7 +161,8 @@ def _enumeration(archs: np.ndarray) -> np.ndarray:
         or archs.max(initial=0) > 4
     ):
         raise InputError(
-            f"NAS-Bench-201 architectures are rows of six integers 0 to 4, got shape {archs.shape}."
+            f"NAS-Bench-201 architectures are rows of six integers 0 to 4, got shape {archs.shape} "
+            f"with values {archs.min(initial=0)} to {archs.max(initial=0)}."
         )
     return archs.astype(np.int64) @ 5 ** np.arange(5, -1, -1)
 

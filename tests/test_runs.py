@@ -112,17 +112,20 @@ def test_seconds_are_summed_by_stage_over_interruptions(run):
     assert again.seconds() == {"train": {"run": 7.0, "compile": 0.75}}
 
 
-@pytest.mark.parametrize("torn", [b'{"stage": "tr', b"\n", b'{"stage": "train", "unit": "epoch"}'])
+@pytest.mark.parametrize("torn", [b'{"stage": "tr', b"", b'{"stage": "train", "unit": "epoch"}'])
 def test_a_line_without_its_end_is_a_unit_not_done(torn, run):
     run.record(stage="rank", unit="done")
     journal = run.directory / "journal.jsonl"
     whole = journal.read_bytes()
-    journal.write_bytes(whole + torn.strip(b"\n"))
+    journal.write_bytes(whole + torn)
     again = reopened(run)
     assert [e["unit"] for e in again.entries] == ["done"]
     assert journal.read_bytes() == whole
     again.record(stage="train", unit="epoch")
-    assert [json.loads(line)["unit"] for line in journal.open()] == ["done", "epoch"]
+    assert [json.loads(line)["unit"] for line in journal.read_text().splitlines()] == [
+        "done",
+        "epoch",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 
 from jaxnas.config import TrainConfig
+from jaxnas.errors import InputError
 from jaxnas.network import Network
 from jaxnas.report import TrainedCandidate
 from jaxnas.stages.job import Job
@@ -12,7 +13,7 @@ from jaxnas.training.population import Hyper
 
 
 def train(job: Job) -> None:
-    """Fills `job.trained` and `job.winner`."""
+    """Fills `job.trained`, `job.winner` and its validation accuracy in `job.accuracy`."""
     config = job.config.train
     archs, roles = choose(job)
     network = job.network(config)
@@ -29,7 +30,14 @@ def train(job: Job) -> None:
     )
     job.trained += trained_candidates(job, "train", network, archs, roles, curves)
     candidates = [i for i, role in enumerate(roles) if role == "candidate"]
-    job.winner = archs[pick(curves, candidates)]
+    best = pick(curves, candidates)
+    accuracy = float(curves[-1].val_accuracy[best])
+    if not np.isfinite(accuracy):
+        raise InputError(
+            "The training of every candidate diverged: the loss stopped being a number; try a lower "
+            f"train.learning_rate than {config.learning_rate}."
+        )
+    job.winner, job.accuracy = archs[best], {"val_accuracy": accuracy}
 
 
 def choose(job: Job) -> tuple[np.ndarray, list[str]]:

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 from jax import lax
 
+from jaxnas.errors import InputError
 from jaxnas.network import Network, Variables
 
 
@@ -103,10 +104,17 @@ def train_population(
     others do not notice. `on_epoch(epoch, population, metrics)` is called after each epoch (from 1).
     Minibatches are drawn inside the program, without replacement within an epoch, from the
     candidate's seed. Starting from the state after `start_epoch` epochs gives what an undisturbed run
-    gives.
+    gives. The state passed in, and those handed to `on_epoch`, are used up by the epoch that follows.
+
+    Raises:
+        InputError: more architectures than the state has places, or a batch larger than the data.
     """
     n = len(archs)
     capacity = population.seeds.shape[0]
+    if n > capacity:
+        raise InputError(f"{n} architectures do not fit a population of capacity {capacity}.")
+    if batch_size > len(data.x):
+        raise InputError(f"The batch size {batch_size} exceeds the {len(data.x)} training images.")
     alive = np.ones(n, bool) if alive is None else alive.copy()
     padded = np.zeros((capacity, archs.shape[1]), np.int32)
     padded[:n] = archs
@@ -272,7 +280,8 @@ def _evaluate(
             logits = network.apply(own, arch, images, batch_norm="running").logits
             known = labels >= 0
             losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.abs(labels))
-            right = (logits.argmax(-1) == labels) & known
+            # NaN logits have an argmax too: they are no answer.
+            right = (logits.argmax(-1) == labels) & known & jnp.isfinite(losses)
             return sums + jnp.stack([jnp.sum(losses * known), jnp.sum(right)]), None
 
         shape = (-1, EVALUATION_BATCH)

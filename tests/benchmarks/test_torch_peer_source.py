@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jaxnas.benchmarks.speed.torch_peer as peer
 import numpy as np
 import pytest
+
+import jaxnas.benchmarks.speed.torch_peer as peer
 
 SOURCE = Path(str(peer.__file__))
 BEST = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|none~2|"
