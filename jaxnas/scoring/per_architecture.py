@@ -33,8 +33,8 @@ def score_per_architecture(
     """Every proxy's score of every row of `archs: int32[N, D]`, `float32[N]` each.
 
     Inside the program architectures follow each other in `lax.map` and choices are `lax.switch`; rows
-    are dealt out over `devices` (default: all). Proxies that read one forward pass share it. `done` is
-    called with the number of rows finished since the last call.
+    are dealt out over `devices` (default: all). Proxies that read one forward pass share it. `chunk`
+    is called with the scores of the next rows as they are finished.
     """
     devices = tuple(devices if devices is not None else jax.devices())
     archs = np.asarray(archs, np.int32)
