@@ -87,7 +87,7 @@ class TrainConfig:
 
     top: PositiveInt = 8
     baselines: NonNegativeInt = 8
-    epochs: PositiveInt = 5
+    epochs: PositiveInt = 3
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 0.1
     weight_decay: NonNegativeFloat = 5e-4
@@ -110,7 +110,7 @@ class FinishConfig:
         resolution: side of its images; null: the data's, at most 32
     """
 
-    epochs: PositiveInt = 30
+    epochs: PositiveInt = 20
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 0.1
     weight_decay: NonNegativeFloat = 5e-4

@@ -187,9 +187,11 @@ class Run:
         # A process killed while it wrote leaves a last line without its end: that unit is not done.
         if not self._journal.exists():
             return
-        whole = self._journal.read_bytes().rfind(b"\n") + 1
-        with writing(self._journal):
-            os.truncate(self._journal, whole)
+        written = self._journal.read_bytes()
+        whole = written.rfind(b"\n") + 1
+        if whole < len(written):
+            with writing(self._journal):
+                os.truncate(self._journal, whole)
 
 
 def check_free(path: Path) -> None:

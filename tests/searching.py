@@ -1,7 +1,6 @@
 """Searches so small that a test can afford them, in this process and as programs of their own."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,20 +78,26 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
-def kill_at(monkeypatch: pytest.MonkeyPatch, method: str, call: int, *, after: bool) -> None:
-    """Die at the n-th call of a method of `Run`, before it does its work or after."""
+def kill_at(
+    patch: pytest.MonkeyPatch, method: str, what: str, nth: int = 1, *, after: bool
+) -> None:
+    """Die at the n-th call of a method of `Run` for `what`, before it does its work or after.
+
+    `what` is the stage and unit of an entry, the name of a file, or the stage and epoch of a state.
+    """
     original, calls = getattr(Run, method), [0]
 
     def dying(self: Run, *args: Any, **kwargs: Any) -> Any:
-        calls[0] += 1
-        if calls[0] == call and not after:
+        own = args[:1] if method == "write" else (*args, *kwargs.values())[:2]
+        calls[0] += " ".join(map(str, own)) == what
+        if calls[0] == nth and not after:
             raise Killed
         result = original(self, *args, **kwargs)
-        if calls[0] == call:
+        if calls[0] == nth:
             raise Killed
         return result
 
-    monkeypatch.setattr(Run, method, dying)
+    patch.setattr(Run, method, dying)
 
 
 _finished: list[Path] = []
@@ -108,7 +113,3 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "stderr").write_text(done.stderr)
         _finished.append(folder / "run")
     return _finished[0]
-
-
-def environment(**changes: str) -> dict[str, str]:
-    return {**os.environ, **changes}

@@ -174,7 +174,7 @@ def test_a_bad_value_is_one_sentence(key, value, says):
 
 def test_config_yaml_gives_the_same_configuration_back(tmp_path):
     config = build({key: another(key) for key in keys()})
-    assert config.finish == FinishConfig(60, 128, 0.2, 1e-3, 8, (2, 3), 8)
+    assert config.finish == FinishConfig(40, 128, 0.2, 1e-3, 8, (2, 3), 8)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
     assert build(read_yaml(path)) == config

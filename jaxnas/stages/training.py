@@ -40,6 +40,7 @@ def train_resumably(
         bar.advance(len(curves), "compiling" if len(curves) < epochs else "")
         population = init_population(network, np.full(capacity, job.config.seed, np.uint32))
         if curves:
+            job.run.drop_states(stage, keep=len(curves))
             kept = job.run.restore_state(stage, len(curves), _rows(population, n))
             population = jax.tree.map(lambda a, b: a.at[:n].set(b), population, kept)
 

@@ -243,7 +243,7 @@ def _schedule(hyper: Hyper, done: jax.Array) -> jax.Array:
     return hyper.learning_rate * jnp.where(done < hyper.warmup, rising, falling)
 
 
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 128
 
 
 def evaluate_population(
