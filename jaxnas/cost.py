@@ -14,9 +14,9 @@ STEP_FORWARDS = 3
 
 
 def cost_sentence(job: Job) -> str:
-    """The multiply-adds of all trainings at most, and about how long this device needs for them.
+    """The multiply-adds of all trainings, and about how long this device needs for them.
 
-    The count takes every candidate as large as the largest of the space; the rate is that of one
+    The count takes every network as large as the mean of the space; the rate is that of one
     convolution of the candidates' width, timed now.
     """
     total, parts = 0.0, []
@@ -27,7 +27,6 @@ def cost_sentence(job: Job) -> str:
         config = getattr(job.config, name)
         network = job.network(config)
         n = expected_trainings(job.config.train) if name == "train" else 1
-        # The mean architecture, not the largest: most candidates are smaller.
         macs = float(network.count(job.space.all()).macs.mean())
         total += STEP_FORWARDS * n * config.epochs * images * macs
         parts.append(f"{n} x {config.epochs} epochs" if n > 1 else f"1 x {config.epochs} epochs")

@@ -62,7 +62,7 @@ def rank(
     images: Any,
     labels: Any = None,
     *,
-    proxies: Sequence[str] = DEFAULT,
+    proxies: str | Sequence[str] = DEFAULT,
     combine: str = "log_rank",
     seed: int = 0,
     batch_size: int = 32,
@@ -75,7 +75,7 @@ def rank(
         space: a space or its name.
         images: `[n, H, W, C]` or `[n, H, W]`, uint8 or float; standardised per channel here.
         labels: integers `[n]`; only some proxies need them.
-        proxies: names of training-free scores.
+        proxies: names of training-free scores, as a list or separated by commas.
         combine: how several become one, `log_rank` or `rank_mean`.
         seed: of the initial weights and of which images are used.
         batch_size: how many images are used.
@@ -92,6 +92,7 @@ def rank(
         InputError: for anything given that cannot be used.
     """
     space = get_space(space) if isinstance(space, str) else space
+    proxies = proxies.split(",") if isinstance(proxies, str) else proxies
     chosen = get_proxies(proxies)
     x = check_images(images, "images")
     y = None if labels is None else check_labels(labels, "labels", images=len(x))
@@ -148,11 +149,14 @@ def score_rows(
     if executor == "shared_prefix" and not forward_only:
         needy = ", ".join(p.name for p in proxies if isinstance(p, GradientProxy))
         raise InputError(f"The shared_prefix executor has no gradients, which {needy} needs.")
-    score = {
+    executors = {
         "shared_prefix": score_shared_prefix,
         "per_architecture": score_per_architecture,
         "auto": score_shared_prefix if forward_only else score_per_architecture,
-    }[executor]
+    }
+    if executor not in executors:
+        raise unknown("executor", executor, executors)
+    score = executors[executor]
     start = len(next(iter(progress.finished.values()), ()))
     new = score(network, variables, rows[start:], batch, proxies, chunk=progress.chunk)
     before = progress.finished or {p.name: np.zeros(0, np.float32) for p in proxies}
@@ -166,6 +170,10 @@ def fit_size(size: Size, resolution: int) -> Size:
 
 def pick_batch(n: int, batch_size: int, seed: int) -> np.ndarray:
     """Which `batch_size` of `n` images are used, without repetition."""
+    if batch_size < 2:
+        raise InputError(f"The batch size is {batch_size}, expected at least 2.")
+    if seed < 0:
+        raise InputError(f"The seed is {seed}, expected at least 0.")
     if batch_size > n:
         raise InputError(f"The batch size {batch_size} is larger than the {n} images there are.")
     return np.random.default_rng(seed).choice(n, batch_size, replace=False)
@@ -194,7 +202,7 @@ def _table(
     promising = {
         p.name: np.where(scoring.connected, p.sign * scores[p.name], -np.inf) for p in proxies
     }
-    score = COMBINATIONS[combine](promising)
+    score = np.where(scoring.connected, COMBINATIONS[combine](promising), -np.inf)
     table = pd.DataFrame(
         {
             "index": space.index(scoring.archs),

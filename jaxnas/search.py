@@ -85,9 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_INTERRUPTED = (
-    "Interrupted; the run directory named above, if any, continues with --resume --out DIR.\n"
-)
+_INTERRUPTED = "Interrupted; a run directory named above continues with --resume --out DIR.\n"
 
 
 def _close_stdout() -> None:

@@ -195,3 +195,19 @@ def test_a_batch_is_on_the_device_in_the_types_that_programs_take():
     assert made.labels is not None
     assert (made.images.dtype, made.labels.dtype) == (jnp.float32, jnp.int32)
     assert isinstance(made.images, jax.Array)
+
+
+def test_bad_settings_are_refused_with_one_sentence(x, space):
+    for settings, said in (
+        ({"executor": "shared"}, "Unknown executor 'shared'; did you mean shared_prefix"),
+        ({"seed": -1}, "seed is -1"),
+        ({"batch_size": 0}, "batch size is 0"),
+    ):
+        with pytest.raises(InputError, match=said):
+            rank(space, x, size=SIZE, **settings)
+
+
+def test_no_path_scores_minus_infinity_and_proxies_may_be_one_text(few, x, space):
+    table = rank(space, x, size=SIZE, proxies="naswot,params")
+    connected = space.connected(np.stack([space.from_string(a) for a in table["arch"]]))
+    assert (np.isneginf(table["score"]) == ~connected).all()

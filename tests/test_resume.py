@@ -240,7 +240,7 @@ def test_ctrl_c_then_kill_9_then_resumed(tmp_path, tmp_path_factory):
     process.send_signal(signal.SIGINT)
     said = process.communicate()[1].splitlines()
     assert process.returncode == 1
-    assert said[-1].startswith("Interrupted; the run directory named above")
+    assert said[-1].startswith("Interrupted; a run directory named above continues with")
     assert "Traceback" not in "\n".join(said)
     process = started(tmp_path, "--resume", "--out", "run")
     wait_for(process, tmp_path, "train")

@@ -244,7 +244,9 @@ class SharedContext:
         known = self._all.bound
         if id(layer) not in known:
             graph, state = nnx.split(layer)
-            structure = self._all.structures.setdefault(graph, len(self._all.structures))
+            # Two 1x1 convolutions may have one structure and kernels of different shapes.
+            key = (graph, tuple(a.shape for a in jax.tree.leaves(state)))
+            structure = self._all.structures.setdefault(key, len(self._all.structures))
             own = id(layer) if jax.tree.leaves(state) else 0
             # The layer is kept beside, so that its id stays its own.
             known[id(layer)] = (layer, BoundLayer(graph, state, structure, (structure, own)))

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxnas.errors import InputError
 from jaxnas.proxies import get_proxies
 from jaxnas.proxy import CountProxy
-from jaxnas.ranking import Progress, Scores, make_batch, pick_batch, rank_batch
+from jaxnas.ranking import Progress, Scores, Scoring, make_batch, pick_batch, rank_batch
 from jaxnas.runs import numbers
 from jaxnas.stages.job import Job
 
@@ -45,11 +45,14 @@ def _ranked(job: Job) -> pd.DataFrame:
     picked = pick_batch(len(data.train), config.batch_size, job.config.seed)
     images = data.prepare(data.train.x[picked], network.resolution)
     batch = make_batch(images, data.train.y[picked])
-    with job.screen.bar("rank", job.space.size) as bar:
+    finished = _finished(job)
+    distinct = len(Scoring.of(job.space, job.space.all()).rows)
+    with job.screen.bar("rank", distinct) as bar:
+        bar.advance(len(next(iter(finished.values()), ())), "compiling")
 
         def chunk(scores: Scores) -> None:
             job.run.record(stage="rank", unit="rows", scores=scores, seconds=job.watch.lap())
-            bar.advance(len(next(iter(scores.values()))), "scoring")
+            bar.advance(len(next(iter(scores.values()))), "distinct architectures")
 
         return rank_batch(
             job.space,
@@ -59,7 +62,7 @@ def _ranked(job: Job) -> pd.DataFrame:
             combine=config.combine,
             seed=job.config.seed,
             executor=config.executor,
-            progress=Progress(_finished(job), chunk),
+            progress=Progress(finished, chunk),
         )
 
 

@@ -15,7 +15,7 @@ from jaxnas.nn import Choice, Identity, Linear, NoTap, Sequential, Zero
 from jaxnas.proxies import PROXIES
 from jaxnas.proxies.naswot import naswot
 from jaxnas.proxies.size import params
-from jaxnas.proxy import ForwardProxy
+from jaxnas.proxy import Batch, ForwardProxy
 from jaxnas.scoring import per_architecture, shared_prefix, shared_values
 from jaxnas.scoring.per_architecture import score_chunk, score_per_architecture
 from jaxnas.scoring.shared_prefix import score_shared_prefix
@@ -245,3 +245,16 @@ class TestSharedPrefix:
         assert peak(archs[:1]) <= 2 * value
         assert peak(archs[-1:]) <= 8 * value
         assert peak(archs) < 1000 * value
+
+
+def test_stages_of_another_width_at_one_pixel(space):
+    """Layers alike but for the shape of their kernels are not taken for one another."""
+    network = space.network(Size(4, (1, 1, 1), 2), classes=3)
+    variables = network.init(jax.random.key(0))
+    images = jax.random.normal(jax.random.key(1), (4, 2, 2, 3))
+    rows = space.pruned(space.all()[:6])
+    both = [
+        score(network, variables, rows, Batch(images, None), [naswot])["naswot"]
+        for score in (score_shared_prefix, score_per_architecture)
+    ]
+    np.testing.assert_allclose(*both, rtol=1e-5)
