@@ -23,6 +23,7 @@ else:
 
 STAGES = ("rank", "train", "finish")
 PRESETS: dict[str, tuple[str, ...]] = {"quick": ("rank", "train", "finish"), "full": STAGES}
+DTYPES = ("float32", "bfloat16")
 EXECUTORS = ("auto", "shared_prefix", "per_architecture")
 
 
@@ -59,8 +60,11 @@ class RankConfig:
             most; short: --proxies
         sample: rank so many architectures, drawn at random; 0: all; null: all, or some thousands
             where a space is too large; short: --sample
-        combine: how several scores make one: log_rank | rank_mean
+        combine: how several scores make one: log_rank | rank_mean | vote; null: log_rank, or that of
+            the preset named in proxies
         executor: shared_prefix (for proxies that need a forward pass alone) | per_architecture | auto
+        repeats: initialisations and batches that scores are the mean of; short: --repeats
+        dtype: what networks are computed in: float32 | bfloat16
         batch_size: images that scores are computed on
         channels: channels of the scored networks; null: the space's own, 16 for nasbench201
         cells: their cells in each stage, as in 5,5,5; null: the space's own, 1 for nasbench201
@@ -69,7 +73,9 @@ class RankConfig:
 
     proxies: tuple[str, ...] | None = None
     sample: NonNegativeInt | None = None
-    combine: str = "log_rank"
+    combine: str | None = None
+    repeats: PositiveInt = 1
+    dtype: str = "float32"
     executor: str = "auto"
     batch_size: PositiveInt = 32
     channels: PositiveInt | None = None
@@ -168,6 +174,7 @@ SHORT = {
     "data_dir": ("data.dir",),
     "proxies": ("rank.proxies",),
     "sample": ("rank.sample",),
+    "repeats": ("rank.repeats",),
     "top": ("train.top",),
     "epochs": ("train.epochs", "finish.epochs"),
     "batch_size": ("rank.batch_size", "train.batch_size", "finish.batch_size"),
@@ -354,7 +361,9 @@ def _check(config: SearchConfig) -> None:
             "rank | rank,train | rank,train,finish."
         )
     _among("executor", config.rank.executor, EXECUTORS)
-    _among("combination", config.rank.combine, COMBINATIONS)
+    if config.rank.combine is not None:
+        _among("combination", config.rank.combine, COMBINATIONS)
+    _among("dtype", config.rank.dtype, DTYPES)
     if config.rank.batch_size < 2:
         raise InputError("rank.batch_size is 1, expected at least 2: scores compare images.")
     for key, value in flatten(to_dict(config)).items():

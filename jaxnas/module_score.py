@@ -1,8 +1,8 @@
 """Training-free scores of any Flax NNX module, without a search space."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import jax
@@ -14,10 +14,10 @@ from jaxnas.data.checks import check_images, check_labels
 from jaxnas.data.dataset import channel_statistics
 from jaxnas.errors import InputError
 from jaxnas.network import Counts, Outputs, Variables
-from jaxnas.nn.context import BatchNormMode, NoTap, Tap, Taps
-from jaxnas.nn.listen import listen, multiply_adds
+from jaxnas.nn.context import BatchNormMode, GradientTaps, NoTap, Tap
+from jaxnas.nn.listen import listen, multiply_adds, relu_units
 from jaxnas.proxies import DEFAULT, get_proxies
-from jaxnas.proxy import Batch, CountProxy, ForwardProxy, GradientProxy, Proxy
+from jaxnas.proxy import Batch, CountProxy, ForwardProxy, GradientProxy, Proxy, evaluate
 
 NO_CHOICES = np.zeros(0, np.int32)
 """The architecture of a network without choice points."""
@@ -67,6 +67,7 @@ def score(
     classes = _or_a_sentence(trace, prepared).shape[1]
     if labels is not None:
         labels = jnp.asarray(check_labels(labels, "labels", images=len(stored), classes=classes))
+    _check_heard(network, chosen)
     found = _sizes(network, chosen)
     computed = tuple(p for p in chosen if p.name not in found)
     if computed:
@@ -120,16 +121,20 @@ class ModuleNetwork:
         *,
         batch_norm: BatchNormMode = "batch",
         tap: Tap | None = None,
+        gradient_taps: GradientTaps | None = None,
+        cuts: Sequence[jax.Array] | None = None,
     ) -> Outputs:
         """Run the module on `images: [B, H, W, C]`; `arch` is not read.
 
-        Statistics are all variables that are not `nnx.Param`s.
+        Statistics are all variables that are not `nnx.Param`s. The module makes no reports that
+        gradient taps or cuts could apply to. Without batch norm (`none`) it has the running
+        averages, which are 0 and 1 in a fresh module.
         """
         tap = tap if tap is not None else NoTap()
 
         def call(images: jax.Array) -> Any:
             module = nnx.merge(self.graph, *variables, copy=True)
-            _set_modes(module, running=batch_norm == "running")
+            _set_modes(module, running=batch_norm in ("running", "none"))
             return module(images), nnx.state(module, nnx.Not(nnx.Param))
 
         if tap.kinds:
@@ -140,6 +145,14 @@ class ModuleNetwork:
         return Outputs(
             logits, carry, statistics if batch_norm == "update" else variables.statistics
         )
+
+    def active(self, arch: jax.Array | np.ndarray) -> Any:
+        """All weights are there."""
+        return jax.tree.map(lambda p: jnp.ones((1,) * p.ndim), self.shapes.params)
+
+    def units(self, kind: str) -> int:
+        """How many inputs the module's ReLUs have, for one image."""
+        return _relu_units(self) if kind == "pre_activation" else 0
 
 
 def as_network(
@@ -167,6 +180,24 @@ def as_network(
     return ModuleNetwork(graph, jax.eval_shape(lambda v: v, variables), image_shape), variables
 
 
+@lru_cache(maxsize=64)
+def _relu_units(network: ModuleNetwork) -> int:
+    """Found by tracing the module once."""
+    image = jax.ShapeDtypeStruct((2, *network.image_shape), jnp.float32)
+
+    def call(images: jax.Array) -> jax.Array:
+        zeros = jax.tree.map(lambda v: _zeros(v.shape, v.dtype), network.shapes)
+        return network.apply(zeros, NO_CHOICES, images).logits
+
+    return _or_a_sentence(partial(relu_units, call), image)
+
+
+def _zeros(shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+        return jnp.broadcast_to(jax.random.key(0), shape)
+    return jnp.zeros(shape, dtype)
+
+
 def _set_modes(module: nnx.Module, *, running: bool) -> None:
     modes = {"use_running_average": running, "deterministic": True}
     module.set_attributes(**modes, raise_if_not_found=False)
@@ -191,12 +222,6 @@ def _check_readable(proxies: tuple[Proxy, ...], labels: Any) -> None:
     for p in proxies:
         if p.needs_labels and labels is None:
             raise InputError(f"The proxy {p.name} needs labels and none were given.")
-        others = p.tap.kinds - {"pre_activation"} if isinstance(p, ForwardProxy) else ()
-        if others:
-            raise InputError(
-                f"The proxy {p.name} reads {' and '.join(sorted(others))} reports, which only "
-                "networks of search spaces make."
-            )
 
 
 def _check_logits(logits: Any, batch: int) -> None:
@@ -238,38 +263,29 @@ def _sizes(network: Any, proxies: tuple[Proxy, ...]) -> dict[str, float]:
 def _scores(
     network: Any, proxies: tuple[Proxy, ...], variables: Variables, batch: Batch
 ) -> jax.Array:
-    found: dict[str, Any] = {}
-    forward = [p for p in proxies if isinstance(p, ForwardProxy)]
-    if forward:
-        tap = _Heard(Taps(tuple(p.tap for p in forward)))
-        carry = network.apply(variables, NO_CHOICES, batch.images, tap=tap).carry
-        if not tap.heard:
-            names = " and ".join(p.name for p in forward)
-            verb = "reads" if len(forward) == 1 else "read"
+    found = evaluate(proxies, network, variables, jnp.asarray(NO_CHOICES), batch)
+    return jnp.stack([found[p.name] for p in proxies])
+
+
+def _check_heard(network: ModuleNetwork, proxies: Iterable[Proxy]) -> None:
+    """A proxy that reads what the module does not let be heard says nothing of it."""
+    listening = [p for p in proxies if isinstance(p, ForwardProxy)]
+    for p in listening:
+        others = p.tap_for(network).kinds - {"pre_activation"}
+        if others:
             raise InputError(
-                f"{names} {verb} the inputs of ReLUs, max(x, 0), and this module has none."
+                f"The proxy {p.name} reads {' and '.join(sorted(others))} reports, which only "
+                "networks of search spaces make."
             )
-        found |= {p.name: p.finish(c) for p, c in zip(forward, carry, strict=True)}
     for p in proxies:
-        if isinstance(p, GradientProxy):
-            found[p.name] = p.score(network, variables, jnp.asarray(NO_CHOICES), batch)
-    return jnp.stack([jnp.asarray(found[p.name], jnp.float32) for p in proxies])
-
-
-@dataclass
-class _Heard:
-    """A tap that remembers, while a program is traced, whether anything was reported."""
-
-    tap: Tap
-    heard: bool = False
-
-    @property
-    def kinds(self) -> frozenset[str]:
-        return self.tap.kinds
-
-    def init(self, batch: int) -> Any:
-        return self.tap.init(batch)
-
-    def contribution(self, kind: str, value: jax.Array, active: jax.Array | None = None) -> Any:
-        self.heard = True
-        return self.tap.contribution(kind, value, active)
+        if isinstance(p, GradientProxy) and p.reports:
+            raise InputError(
+                f"The proxy {p.name} reads {' and '.join(sorted(p.reports))} reports, which only "
+                "networks of search spaces make."
+            )
+    if listening and not network.units("pre_activation"):
+        names = " and ".join(p.name for p in listening)
+        verb = "reads" if len(listening) == 1 else "read"
+        raise InputError(
+            f"{names} {verb} the inputs of ReLUs, max(x, 0), and this module has none."
+        )

@@ -1,7 +1,7 @@
 """A network with choice points as pure functions: `init`, `apply`, closed-form counts and masks."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnas.nn.context import BatchNormMode, Context, Tap
+from jaxnas.nn.context import BatchNormMode, Block, Context, GradientTaps, Tap
 from jaxnas.nn.masks import Masks
 from jaxnas.nn.sizes import Sizes
 from jaxnas.nn.survey import Survey, annotate_widths, number_decisions, take_survey
@@ -25,11 +25,15 @@ class Variables(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What a forward pass gives: logits `[B, classes]`, the tap's carry, and renewed statistics."""
+    """What a forward pass gives: logits `[B, classes]`, the tap's carry, and renewed statistics.
+
+    `blocks` are the values between blocks: the stem's and each block's.
+    """
 
     logits: jax.Array
     carry: Any
     statistics: Any
+    blocks: tuple[Block, ...] = ()
 
 
 class Counts(NamedTuple):
@@ -62,8 +66,18 @@ class Scorable(Protocol):
         *,
         batch_norm: BatchNormMode = "batch",
         tap: Tap | None = None,
+        gradient_taps: GradientTaps | None = None,
+        cuts: Sequence[jax.Array] | None = None,
     ) -> Outputs:
         """Run the architecture `arch: int32[P]` on `images: [B, H, W, C]`."""
+        ...
+
+    def active(self, arch: jax.Array | np.ndarray) -> Any:
+        """Masks like the parameters, of shapes that broadcast to them: 0 where there is no weight."""
+        ...
+
+    def units(self, kind: str) -> int:
+        """How many units all reports of a kind have, for one image."""
         ...
 
 
@@ -138,6 +152,10 @@ class Network:
         """
         return self._masks.active(self._split[1], arch)
 
+    def units(self, kind: str) -> int:
+        """How many units all reports of a kind have, for one image, whatever branches are taken."""
+        return self.survey.reports.get(kind, 0)
+
     def specialise(self, variables: Variables, arch: jax.Array | np.ndarray) -> Variables:
         """The variables that `arch: int32[P]` begins with.
 
@@ -173,6 +191,8 @@ class Network:
         *,
         batch_norm: BatchNormMode = "batch",
         tap: Tap | None = None,
+        gradient_taps: GradientTaps | None = None,
+        cuts: Sequence[jax.Array] | None = None,
     ) -> Outputs:
         """Run the architecture `arch: int32[P]` on `images: [B, H, W, C]`.
 
@@ -185,12 +205,19 @@ class Network:
             params = self._masks.fitted(params, arch, scaled=False)
         # A copy, so that the caller's variables are left as they are.
         module = nnx.merge(graph, params, variables.statistics, copy=True)
-        ctx = Context(arch, batch_norm=batch_norm, tap=tap, batch=images.shape[0])
+        ctx = Context(
+            arch,
+            batch_norm=batch_norm,
+            tap=tap,
+            gradient_taps=gradient_taps,
+            cuts=cuts,
+            batch=images.shape[0],
+        )
         logits = module(images, ctx)
         for norm, (mean, variance) in ctx.statistics.values():
             norm.mean[...] = mean
             norm.variance[...] = variance
-        return Outputs(logits, ctx.carry, nnx.state(module, nnx.BatchStat))
+        return Outputs(logits, ctx.carry, nnx.state(module, nnx.BatchStat), tuple(ctx.blocks))
 
     def bound_module(self, variables: Variables) -> Any:
         """The module with `variables` in place, for executors that call it themselves."""

@@ -1,34 +1,42 @@
 """The protocol of a training-free proxy. Proxies themselves live in `proxies/`, one file a family."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.network import Scorable, Variables
-from jaxnas.nn.context import Tap
+from jaxnas.nn.context import BatchNormMode, GradientTap, Tap
+from jaxnas.passes import Batch, Forward, Passes, images_of
 
+__all__ = ["Batch", "CountProxy", "ForwardProxy", "GradientProxy", "Passes", "Proxy", "evaluate"]
 
-class Batch(NamedTuple):
-    """One minibatch: images `[B, H, W, C]`, standardised, and labels `int32[B]` or None."""
-
-    images: jax.Array
-    labels: jax.Array | None
+SHARED = {"loss_gradient", "image_gradient"}
+"""What proxies may need that is computed from one forward pass of the images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proxy:
     """A training-free score of an architecture; see the three kinds below.
 
-    `sign` is +1 where a higher value promises higher accuracy, -1 where a lower one does.
+    `sign` is +1 where a higher value promises higher accuracy, -1 where a lower one does. `formula` is
+    the score in one line, and `protocol` what it is computed on, where that is not one batch of images.
     """
 
     name: str
     paper: str
+    formula: str = ""
+    protocol: str = "images"
     sign: int = 1
     needs_labels: bool = False
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What has to be computed for it, in the words of `python -m jaxnas.proxies`."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +45,87 @@ class CountProxy(Proxy):
 
     count: Callable[[Scorable, np.ndarray], np.ndarray]
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Nothing: no pass through the network."""
+        return ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ForwardProxy(Proxy):
-    """Read off one forward pass: `finish` turns the carry that `tap` summed up into the score."""
+    """Read off one forward pass: `finish` turns the carry that the tap has folded into the score.
 
-    tap: Tap
+    `tap` is a tap, or a function that makes one for a network. `inputs` makes of a batch the images
+    that are passed. Those that agree in `inputs` and `batch_norm` share one pass.
+    """
+
+    tap: Tap | Callable[[Scorable], Tap]
     finish: Callable[[Any], jax.Array]
+    inputs: Callable[[Batch], jax.Array] = images_of
+    batch_norm: BatchNormMode = "batch"
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """One forward pass."""
+        return ("forward",)
+
+    def forward(self, network: Scorable) -> Forward:
+        """The forward pass that it reads."""
+        return Forward(self.inputs, self.batch_norm, self.tap_for(network))
+
+    def tap_for(self, network: Scorable) -> Tap:
+        """The tap that listens to this network."""
+        # A protocol's instance may be a class with __call__; taps are told by what they promise.
+        return self.tap if hasattr(self.tap, "contribution") else self.tap(network)  # pyright: ignore
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientProxy(Proxy):
-    """Anything else: a pure function `score(network, variables, arch, batch) -> float32[]`."""
+    """Anything else: a pure function `score(passes) -> float32[]` of one architecture's `Passes`.
 
-    score: Callable[[Scorable, Variables, jax.Array, Batch], jax.Array]
+    `needs` names what it asks of the passes: `loss_gradient` and `image_gradient` are shared by all
+    proxies that name them, and so is their forward pass; whatever else it says is its own business.
+    `gradient_tap`, if given, listens to the loss's gradients at activations.
+    """
+
+    score: Callable[[Passes], jax.Array]
+    needs: tuple[str, ...] = ("forward", "loss_gradient")  # pyright: ignore
+    gradient_tap: GradientTap | None = None
+    reads_blocks: bool = False
+
+    @property
+    def reports(self) -> frozenset[str]:
+        """The kinds of report that it reads."""
+        tapped = self.gradient_tap.kinds if self.gradient_tap else frozenset[str]()
+        return tapped | ({"block"} if self.reads_blocks else frozenset())
+
+
+def evaluate(
+    proxies: Sequence[Proxy],
+    network: Scorable,
+    variables: Variables,
+    arch: jax.Array,
+    batch: Batch,
+) -> dict[str, jax.Array]:
+    """The scores `float32[]` of one architecture by the proxies that are computed, by name.
+
+    What several of them need is computed once.
+    """
+    forward = {p.name: p.forward(network) for p in proxies if isinstance(p, ForwardProxy)}
+    graded = [p for p in proxies if isinstance(p, GradientProxy)]
+    passes = Passes(
+        network,
+        variables,
+        arch,
+        batch,
+        forwards=tuple(forward.values()),
+        gradient_taps=[p.gradient_tap for p in graded if p.gradient_tap is not None],
+        gradients=any(SHARED & set(p.needs) for p in graded),
+    )
+    found: dict[str, jax.Array] = {}
+    for p in proxies:
+        if isinstance(p, ForwardProxy):
+            found[p.name] = p.finish(passes.carry(forward[p.name]))
+        elif isinstance(p, GradientProxy):
+            found[p.name] = p.score(passes)
+    return {name: jnp.asarray(score, jnp.float32) for name, score in found.items()}

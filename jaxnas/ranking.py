@@ -1,6 +1,6 @@
 """Ranking every architecture of a space without training any."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from jaxnas.data.resize import resize
 from jaxnas.errors import InputError, unknown
 from jaxnas.network import Network
 from jaxnas.proxies import get_proxies
+from jaxnas.proxies.presets import resolve
 from jaxnas.proxy import Batch, ForwardProxy, GradientProxy, Proxy
 from jaxnas.scoring.combine import COMBINATIONS
 from jaxnas.scoring.per_architecture import score_per_architecture
@@ -88,13 +89,15 @@ def rank(
     labels: Any = None,
     *,
     proxies: str | Sequence[str] | None = None,
-    combine: str = "log_rank",
+    combine: str | None = None,
     seed: int = 0,
     batch_size: int = 32,
     size: Size | None = None,
     executor: str = "auto",
     sample: int | None = None,
     archs: np.ndarray | None = None,
+    repeats: int = 1,
+    dtype: str = "float32",
 ) -> pd.DataFrame:
     """Rank architectures of a space on images, without training.
 
@@ -102,9 +105,10 @@ def rank(
         space: a space or its name (a file of the search-space language, `module:attribute`).
         images: `[n, H, W, C]` or `[n, H, W]`, uint8 or float; standardised per channel here.
         labels: integers `[n]`; only some proxies need them.
-        proxies: names of training-free scores, as a list or separated by commas; default
-            `space.default_proxies`.
-        combine: how several become one, `log_rank` or `rank_mean`.
+        proxies: names of training-free scores, as a list or separated by commas, or one preset of
+            `jaxnas.proxies.presets`; default `space.default_proxies`.
+        combine: how several become one, a name of `jaxnas.scoring.combine.COMBINATIONS`; default: that
+            of the preset named in `proxies`, else `log_rank`.
         seed: of the initial weights and of which images are used.
         batch_size: how many images are used.
         size: how large the scored networks are; default `space.proxy_size`, its resolution no larger
@@ -113,12 +117,15 @@ def rank(
         sample: how many architectures, drawn at random by the seed; 0: all; default: all, or
             `space.default_sample` where a space is too large.
         archs: the architectures themselves, `int[N, D]`, in place of all or a sample.
+        repeats: how many initialisations and batches, of this and the following seeds, scores are
+            the mean of.
+        dtype: what networks are computed in, `float32` or `bfloat16`.
 
     Returns:
         One row an architecture, best first: `index` (its place in the population ranked, which is the
-        official index where that is the whole space), `arch`, a column a proxy, `score` (higher is
-        better) and `rank` (1 is best, ties share the lower number). `attrs["nan"]` counts each
-        proxy's numerical failures, which rank last.
+        official index where that is the whole space), `arch`, a column a proxy (with repeats another,
+        `NAME_std`, of its standard deviation), `score` (higher is better) and `rank` (1 is best, ties
+        share the lower number). `attrs["nan"]` counts each proxy's numerical failures, which rank last.
 
     Raises:
         InputError: for anything given that cannot be used.
@@ -126,53 +133,144 @@ def rank(
     space = get_space(space) if isinstance(space, str) else space
     proxies = space.default_proxies if proxies is None else proxies
     proxies = proxies.split(",") if isinstance(proxies, str) else proxies
+    proxies, combine = resolve(proxies, combine)
     chosen = get_proxies(proxies)
     x = check_images(images, "images")
     y = None if labels is None else check_labels(labels, "labels", images=len(x))
-    size = size or fit_size(space.proxy_size, min(x.shape[1:3]))
     if archs is None:
         archs = population(space, sample, seed)
     else:
         space.check(archs)
+    network, batch = _protocol(space, x, y, size, batch_size, dtype)
+    return rank_population(
+        space,
+        archs,
+        network,
+        batch,
+        chosen,
+        combine=combine,
+        seed=seed,
+        repeats=repeats,
+        executor=executor,
+    )
+
+
+def score_archs(
+    space: SearchSpace,
+    archs: np.ndarray,
+    images: Any,
+    labels: Any = None,
+    *,
+    proxies: Sequence[Proxy],
+    seed: int = 0,
+    batch_size: int = 32,
+    size: Size | None = None,
+    executor: str = "auto",
+    dtype: str = "float32",
+    progress: Progress | None = None,
+) -> Scores:
+    """Each proxy's own score of each architecture of `archs: int32[N, D]`, `float64[N]` by name.
+
+    -inf where there is no path from input to output, NaN where the score failed numerically. Arguments
+    and errors are those of `rank`.
+    """
+    space.check(archs)
+    x = check_images(images, "images")
+    y = None if labels is None else check_labels(labels, "labels", images=len(x))
+    network, batch = _protocol(space, x, y, size, batch_size, dtype)
+    return score_population(
+        Scoring.of(space, archs),
+        network,
+        batch,
+        proxies,
+        seed=seed,
+        executor=executor,
+        progress=progress or Progress(),
+    )
+
+
+def _protocol(
+    space: SearchSpace,
+    x: np.ndarray,
+    y: np.ndarray | None,
+    size: Size | None,
+    batch_size: int,
+    dtype: str,
+) -> tuple[Callable[[int], Network], Callable[[int, int], Batch]]:
+    """The network of a shape class, and the batch of a resolution and a seed."""
+    size = size or fit_size(space.proxy_size, min(x.shape[1:3]))
     mean, std = channel_statistics(x)
     scale = 255.0 if x.dtype == np.uint8 else 1.0
-    picked = pick_batch(len(x), batch_size, seed)
     classes = 10 if y is None else int(y.max()) + 1
 
     def network(kind: int) -> Network:
         return space.network(size, classes=classes, image_channels=x.shape[3], shape_class=kind)
 
-    def batch(resolution: int) -> Batch:
+    def batch(resolution: int, seed: int) -> Batch:
+        picked = pick_batch(len(x), batch_size, seed)
         inputs = resize(x[picked].astype(np.float32), resolution, resolution)
-        return make_batch((inputs / scale - mean) / std, None if y is None else y[picked])
+        inputs = (inputs / scale - mean) / std
+        return make_batch(inputs, None if y is None else y[picked], seed=seed, dtype=dtype)
 
-    return rank_population(
-        space, archs, network, batch, chosen, combine=combine, seed=seed, executor=executor
-    )
+    return network, batch
 
 
 def rank_population(
     space: SearchSpace,
     archs: np.ndarray,
     network: Callable[[int], Network],
-    batch: Callable[[int], Batch],
+    batch: Callable[[int, int], Batch],
     proxies: Sequence[Proxy],
     *,
     combine: str = "log_rank",
     seed: int = 0,
+    repeats: int = 1,
     executor: str = "auto",
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """`rank` of `archs`, for the network of each shape class and prepared images of a resolution."""
+    """`rank` of `archs`, for the network of each shape class and batches of a resolution and a seed.
+
+    `progress` counts the rows of all repeats, one repeat after another.
+    """
     if combine not in COMBINATIONS:
         raise unknown("combination", combine, COMBINATIONS)
+    if repeats < 1:
+        raise InputError(f"repeats is {repeats}, expected at least 1.")
     scoring = Scoring.of(space, archs)
-    parts: list[Scores] = []
     progress = progress or Progress()
+    drawn = []
+    for repeat in range(repeats):
+        first = repeat * len(scoring.rows)
+        drawn.append(
+            score_population(
+                scoring,
+                network,
+                batch,
+                proxies,
+                seed=seed + repeat,
+                executor=executor,
+                progress=progress.between(first, first + len(scoring.rows)),
+            )
+        )
+    return _table(space, scoring, proxies, drawn, combine)
+
+
+def score_population(
+    scoring: Scoring,
+    network: Callable[[int], Network],
+    batch: Callable[[int, int], Batch],
+    proxies: Sequence[Proxy],
+    *,
+    seed: int,
+    executor: str,
+    progress: Progress,
+) -> Scores:
+    """Each proxy's score of each architecture of a `scoring`; -inf where nothing is connected."""
+    parts: list[Scores] = []
     for kind in np.unique(scoring.kinds):
         first, last = np.searchsorted(scoring.kinds, [kind, kind + 1])
         own = network(int(kind))
-        images = batch(own.resolution)
+        images = batch(own.resolution, seed)
         _check_labels(proxies, images)
         parts.append(
             score_rows(
@@ -186,11 +284,10 @@ def rank_population(
             )
         )
     scores = {p.name: np.concatenate([part[p.name] for part in parts]) for p in proxies}
-    full = {
-        name: np.where(scoring.connected, values[scoring.inverse], -np.inf)
+    return {
+        name: np.where(scoring.connected, values[scoring.inverse].astype(np.float64), -np.inf)
         for name, values in scores.items()
     }
-    return _table(space, scoring, proxies, full, combine)
 
 
 def score_rows(
@@ -203,10 +300,15 @@ def score_rows(
     executor: str = "auto",
     progress: Progress | None = None,
 ) -> Scores:
-    """Each proxy's score of each row, by the executor named, going on from `progress.finished`."""
+    """Each proxy's score of each row, by the executor named, going on from `progress.finished`.
+
+    Weights have the images' type.
+    """
     progress = progress or Progress()
     _check_reports(network, proxies)
+    dtype = batch.images.dtype
     variables = network.init(jax.random.key(seed))
+    variables = variables._replace(params=jax.tree.map(lambda a: a.astype(dtype), variables.params))
     score = _executor(executor, network, proxies)
     start = len(next(iter(progress.finished.values()), ()))
     new = score(network, variables, rows[start:], batch, proxies, chunk=progress.chunk)
@@ -240,12 +342,23 @@ def _executor(name: str, network: Network, proxies: Sequence[Proxy]) -> Callable
 def _check_reports(network: Network, proxies: Sequence[Proxy]) -> None:
     """A proxy that reads ReLUs says nothing of a network that has none."""
     for p in proxies:
-        if isinstance(p, ForwardProxy) and not p.tap.kinds & network.survey.reports:
-            kinds = " and ".join(sorted(p.tap.kinds))
+        kinds = frozenset[str]()
+        if isinstance(p, ForwardProxy):
+            kinds = p.tap_for(network).kinds
+        elif isinstance(p, GradientProxy):
+            kinds = p.reports
+        if kinds and not kinds & network.survey.reports.keys():
             raise InputError(
-                f"{p.name} reads {kinds} reports, the inputs of ReLUs, and the networks of this space "
-                "make none: it does not apply here."
+                f"{p.name} reads {' and '.join(_REPORTS[k] for k in sorted(kinds))}, and the networks "
+                "of this space have none: it does not apply here."
             )
+
+
+_REPORTS = {
+    "pre_activation": "the inputs of ReLUs",
+    "affine": "the outputs of convolutions and linear layers",
+    "block": "the values between blocks",
+}
 
 
 def fit_size(size: Size, resolution: int) -> Size:
@@ -264,11 +377,23 @@ def pick_batch(n: int, batch_size: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).choice(n, batch_size, replace=False)
 
 
-def make_batch(images: np.ndarray, labels: np.ndarray | None) -> Batch:
-    """A batch on the device."""
+def make_batch(
+    images: np.ndarray, labels: np.ndarray | None, *, seed: int = 0, dtype: str = "float32"
+) -> Batch:
+    """A batch on the device, its noise drawn by the seed."""
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
     return Batch(
-        jnp.asarray(images, jnp.float32), None if labels is None else jnp.asarray(labels, jnp.int32)
+        jnp.asarray(images, dtype),
+        None if labels is None else jnp.asarray(labels, jnp.int32),
+        jax.random.fold_in(jax.random.key(seed), NOISE_STREAM),
     )
+
+
+DTYPES = ("float32", "bfloat16")
+"""What networks are scored in. Sums, norms, determinants and statistics are in float32 in any case."""
+NOISE_STREAM = 0x2015E
+"""Keeps the noise that proxies draw apart from what else comes from the seed."""
 
 
 def _check_labels(proxies: Sequence[Proxy], batch: Batch) -> None:
@@ -281,18 +406,21 @@ def _table(
     space: SearchSpace,
     scoring: Scoring,
     proxies: Sequence[Proxy],
-    scores: Mapping[str, np.ndarray],
+    drawn: Sequence[Scores],
     combine: str,
 ) -> pd.DataFrame:
-    promising = {
-        p.name: np.where(scoring.connected, p.sign * scores[p.name], -np.inf) for p in proxies
-    }
+    stacks = {p.name: np.stack([scores[p.name] for scores in drawn]) for p in proxies}
+    scores = {name: stack.mean(axis=0) for name, stack in stacks.items()}
+    promising = {p.name: oriented(p, scores[p.name]) for p in proxies}
     score = np.where(scoring.connected, COMBINATIONS[combine](promising), -np.inf)
+    columns = dict(scores)
+    if len(drawn) > 1:
+        columns |= {f"{name}_std": _deviation(stack) for name, stack in stacks.items()}
     table = pd.DataFrame(
         {
             "index": np.arange(len(scoring.archs)),
             "arch": [space.to_string(arch) for arch in scoring.archs],
-            **scores,
+            **columns,
             "score": score,
             "rank": pd.Series(score).rank(method="min", ascending=False).astype(np.int64),
         }
@@ -300,3 +428,14 @@ def _table(
     table = table.sort_values(["rank", "index"], kind="stable", ignore_index=True)
     table.attrs["nan"] = {name: int(np.isnan(values).sum()) for name, values in scores.items()}
     return table
+
+
+def oriented(proxy: Proxy, scores: np.ndarray) -> np.ndarray:
+    """Scores of which higher is better; -inf, of what connects nothing, stays."""
+    return np.where(np.isneginf(scores), -np.inf, proxy.sign * scores)
+
+
+def _deviation(stack: np.ndarray) -> np.ndarray:
+    """The standard deviation over repeats of a sample (n - 1), NaN where a score is not finite."""
+    finite = np.isfinite(stack).all(axis=0)
+    return np.where(finite, np.where(finite, stack, 0.0).std(axis=0, ddof=1), np.nan)

@@ -181,7 +181,6 @@ class TransformerLayer(nnx.Module):
         """`[B, T, C] -> [B, T, C]`."""
         x = ctx.add([x, self.attend(x, ctx)])
         x = ctx.add([x, self.mlp(x, ctx)])
-        ctx.report("cell", x)
         return x
 
 
@@ -215,9 +214,9 @@ class VisionTransformer(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """Logits `[B, classes]`."""
-        x = self.tokens(x, ctx)
+        x = ctx.boundary(self.tokens(x, ctx))
         for layer in self.layers:
-            x = layer(x, ctx)
+            x = ctx.boundary(layer(x, ctx), layer)
         return self.head(x, ctx)
 
 

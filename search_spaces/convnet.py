@@ -184,10 +184,9 @@ class ConvNet(nnx.Module):
 
     def __call__(self, x: Any, ctx: Any) -> Any:
         """Logits `[B, classes]`."""
-        x = self.stem(x, ctx)
+        x = ctx.boundary(self.stem(x, ctx))
         for cell in self.cells:
-            x = cell(x, ctx)
-            ctx.report("cell", x)
+            x = ctx.boundary(cell(x, ctx), cell)
         return self.head(x, ctx)
 
     def _values(self, part: str, attribute: str, given: dict[str, Any]) -> tuple[int, tuple]:

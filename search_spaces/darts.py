@@ -221,7 +221,6 @@ class Cell(nnx.Module):
                     total = edge(nodes[source], ctx, onto=total)
             nodes.append(total)
         y = ctx.add([part(x, ctx) for part, x in zip(self.parts, nodes[2:], strict=True)])
-        ctx.report("cell", y)
         return y
 
 
@@ -248,8 +247,8 @@ class Skeleton(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """Logits `[B, classes]`."""
-        x = self.stem(x, ctx)
+        x = ctx.boundary(self.stem(x, ctx))
         before = (x, x)
         for cell in self.cells:
-            before = (before[1], cell(before, ctx))
+            before = (before[1], ctx.boundary(cell(before, ctx)))
         return self.classifier(self.pool(before[1], ctx), ctx)

@@ -114,7 +114,6 @@ class Block(nnx.Module):
         y = self.add13(node1, ctx, onto=self.op_c(node2, ctx))
         y = self.add23(node2, ctx, onto=y)
         y = self.relu(ctx.add([y, x if self.shortcut is None else self.shortcut(x, ctx)]), ctx)
-        ctx.report("cell", y)
         return y
 
 
@@ -187,7 +186,7 @@ class Skeleton(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """Logits `[B, classes]`."""
-        x = self.stem(x, ctx)
+        x = ctx.boundary(self.stem(x, ctx))
         for block in self.blocks:
-            x = block(x, ctx)
+            x = ctx.boundary(block(x, ctx))
         return self.classifier(self.pool(x, ctx), ctx)

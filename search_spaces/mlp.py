@@ -160,7 +160,6 @@ class Hidden(nnx.Module):
         if self.skip is not None:
             y = self.skip(x, ctx, onto=y)
         y = self.activation(y, ctx)
-        ctx.report("cell", y)
         return y
 
 
@@ -188,7 +187,7 @@ class Perceptron(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """Logits `[B, classes]`."""
-        x = self.first(self.flatten(x, ctx), ctx)
+        x = ctx.boundary(self.first(self.flatten(x, ctx), ctx))
         for layer in self.rest:
-            x = layer(x, ctx)
+            x = ctx.boundary(layer(x, ctx), layer)
         return self.classifier(x, ctx)

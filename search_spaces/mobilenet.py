@@ -247,9 +247,9 @@ class Skeleton(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """Logits `[B, classes]`."""
-        x = self.stem(x, ctx)
+        x = ctx.boundary(self.stem(x, ctx))
         for layer in self.layers:
-            x = layer(x, ctx)
+            x = ctx.boundary(layer(x, ctx), layer)
         return self.classifier(self.head(x, ctx), ctx)
 
 

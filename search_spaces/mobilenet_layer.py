@@ -63,5 +63,4 @@ class ElasticMBConv(nnx.Module):
         y = self.activate(self.depthwise(self.expand(x, ctx), ctx), ctx)
         y = self.norm(self.project(self.excite(y, ctx), ctx), ctx)
         y = ctx.add([x, y]) if self.residual else y
-        ctx.report("cell", y)
         return y

@@ -217,7 +217,6 @@ class Cell(nnx.Module):
         y = self.edges[f"0->{OUTPUT}"](x, ctx)
         for slot, vertex in zip(self.slots, vertices[1:], strict=True):
             y = slot(vertex, ctx, onto=y)
-        ctx.report("cell", y)
         return y
 
 
@@ -253,7 +252,8 @@ class Skeleton(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """Logits `[B, classes]`."""
-        x = self.stem(x, ctx)
+        x = ctx.boundary(self.stem(x, ctx))
         for block in self.blocks:
             x = block(x, ctx)
+            x = ctx.boundary(x) if isinstance(block, Cell) else x
         return self.classifier(self.pool(x, ctx), ctx)

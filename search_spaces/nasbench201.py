@@ -248,7 +248,7 @@ class Skeleton(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """Logits `[B, classes]`."""
-        x = self.stem(x, ctx)
+        x = ctx.boundary(self.stem(x, ctx))
         for block in self.blocks:
-            x = block(x, ctx)
+            x = ctx.boundary(block(x, ctx))
         return self.classifier(self.pool(self.last(x, ctx), ctx), ctx)

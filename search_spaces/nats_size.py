@@ -102,7 +102,6 @@ class FixedCell(nnx.Module):
         node2 = ctx.add([edge(n, ctx) for edge, n in zip(self.to_2, (x, node1), strict=True)])
         total = ctx.add([edge(n, ctx) for edge, n in zip(self.to_3, (node1, node2), strict=True)])
         total = ctx.add([total, x]) if self.skip is None else self.skip(x, ctx, onto=total)
-        ctx.report("cell", total)
         return total
 
 
@@ -142,7 +141,7 @@ class Skeleton(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """Logits `[B, classes]`."""
-        x = self.stem(x, ctx)
+        x = ctx.boundary(self.stem(x, ctx))
         for block in self.blocks:
-            x = block(x, ctx)
+            x = ctx.boundary(block(x, ctx))
         return self.classifier(self.pool(self.last(x, ctx), ctx), ctx)

@@ -201,7 +201,6 @@ class Block(nnx.Module):
         """`[B, H, W, inputs] -> [B, ceil(H / stride), ceil(W / stride), outputs]`."""
         y = self.norm(self.conv(self.first(x, ctx), ctx), ctx)
         y = self.relu(ctx.add([y, self.shortcut(x, ctx)]), ctx)
-        ctx.report("cell", y)
         return y
 
 
@@ -220,9 +219,9 @@ class Stage(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """`[B, H, W, inputs] -> [B, ceil(H / stride), ceil(W / stride), width]`."""
-        first = y = self.first(x, ctx)
+        first = y = ctx.boundary(self.first(x, ctx))
         for block in self.rest:
-            y = block(y, ctx)
+            y = ctx.boundary(block(y, ctx), block)
         return self.skip(first, ctx, onto=y)
 
 
@@ -248,7 +247,7 @@ class Skeleton(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """Logits `[B, classes]`."""
-        x = self.stem(x, ctx)
+        x = ctx.boundary(self.stem(x, ctx))
         for stage in self.stages:
             x = stage(x, ctx)
         return self.classifier(self.pool(x, ctx), ctx)

@@ -191,7 +191,6 @@ class Block(nnx.Module):
             y = self.shortcut(x, ctx, onto=y)
         else:
             y = ctx.add([y, self.shortcut(x, ctx)])
-        ctx.report("cell", y)
         return y
 
 
@@ -235,7 +234,7 @@ class Phase(nnx.Module):
     def __call__(self, x, ctx: Context):
         """`[B, H, W, inputs] -> [B, last]`."""
         for module in self.modules:
-            x = module(x, ctx)
+            x = ctx.boundary(module(x, ctx), module)
         return self.rest(x, ctx)
 
 
@@ -259,4 +258,4 @@ class Skeleton(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """Logits `[B, classes]`."""
-        return self.classifier(self.phases(self.stem(x, ctx), ctx), ctx)
+        return self.classifier(self.phases(ctx.boundary(self.stem(x, ctx)), ctx), ctx)

@@ -207,7 +207,7 @@ class Skeleton(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """Logits `[B, classes]`."""
-        x = self.stem(x, ctx)
+        x = ctx.boundary(self.stem(x, ctx))
         for cell in self.cells:
-            x = cell(x, ctx)
+            x = ctx.boundary(cell(x, ctx))
         return self.classifier(self.pool(x, ctx), ctx)

@@ -9,7 +9,7 @@ from jaxnas.nn.attention import (
     SelfAttention,
     TokenMean,
 )
-from jaxnas.nn.context import BatchNormMode, Context, NoTap, Tap, Taps
+from jaxnas.nn.context import BatchNormMode, Context, NoTap, SumTap, Tap, Taps
 from jaxnas.nn.dense import GELU, Flatten
 from jaxnas.nn.factorized import FactorizedReduce
 from jaxnas.nn.grouped import GroupedConv, GroupWidthConv, Shift
@@ -66,6 +66,7 @@ __all__ = [
     "Sequential",
     "Shift",
     "SqueezeExcite",
+    "SumTap",
     "Tap",
     "Taps",
     "TokenMean",

@@ -114,6 +114,7 @@ BIASES = ("query_bias", "key_bias", "value_bias")
 class QueryKeyValue(Layer):
     """Three linear layers with biases, of queries, keys and values."""
 
+    affine = True
     fan_in_drawn: ClassVar[tuple[str, ...]] = ("kernel", *BIASES)
 
     def __init__(self, inputs: int | Width, outputs: int | Width) -> None:

@@ -7,7 +7,8 @@ architecture; `jaxnas.scoring.shared_prefix` follows a whole population at once.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,18 +17,23 @@ from jax import lax
 
 if TYPE_CHECKING:
     from jaxnas.nn.layers import BatchNorm, Choice, Layer
+    from jaxnas.nn.width import Width
 
-BatchNormMode = Literal["batch", "update", "running"]
+BatchNormMode = Literal["batch", "update", "running", "none"]
 """`batch`: the batch's own statistics; `update`: the same, and running averages move; `running`:
-the running averages."""
+the running averages; `none`: batch normalisation is left out, its scale and shift too."""
+
+REPORTS = ("pre_activation", "affine", "block")
+"""What networks report: the inputs of ReLUs, the outputs of convolutions and linear layers, and the
+values between blocks (the stem's output and each block's, in order)."""
 
 
 class Tap(Protocol):
-    """A reducer over what a network reports while it runs: a sum over sites, of one fixed shape."""
+    """A reducer over what a network reports while it runs: a fold over sites, of one fixed shape."""
 
     @property
     def kinds(self) -> frozenset[str]:
-        """The kinds of report it listens to: `pre_activation`, `cell`."""
+        """The kinds of report it listens to, of `REPORTS`."""
         ...
 
     def init(self, batch: int) -> Any:
@@ -40,6 +46,57 @@ class Tap(Protocol):
         `active: float32[C]` is 0 for channels that are built but not there; None: all are there.
         """
         ...
+
+    def fold(self, carry: Any, contribution: Any) -> Any:
+        """The carry after a site, sites coming in the order in which the network reports."""
+        ...
+
+
+class SumTap:
+    """A tap whose carry is the sum of its contributions."""
+
+    def fold(self, carry: Any, contribution: Any) -> Any:
+        """The sum of the two."""
+        return jax.tree.map(jnp.add, carry, contribution)
+
+
+class GradientTap(Protocol):
+    """A reducer over reported values and the gradients that arrive at them: a sum over sites."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of report it listens to, of `REPORTS`."""
+        ...
+
+    def contribution(
+        self, kind: str, value: jax.Array, gradient: jax.Array, active: jax.Array | None
+    ) -> jax.Array:
+        """What one site adds, `float32[]`; `value` and `gradient` are `[B, ..., C]`."""
+        ...
+
+
+class GradientTaps(NamedTuple):
+    """Gradient taps, and a zero `float32[]` for each, whose gradient is what the tap has summed up."""
+
+    taps: tuple[GradientTap, ...]
+    zeros: tuple[jax.Array, ...]
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _tapped(
+    tap: GradientTap, kind: str, value: jax.Array, zero: jax.Array, active: jax.Array | None
+) -> jax.Array:
+    """`value`; backwards, the tap's contribution arrives at `zero`."""
+    return value
+
+
+def _tapped_backward(tap: GradientTap, kind: str, kept: Any, gradient: jax.Array) -> Any:
+    value, active = kept
+    heard = tap.contribution(kind, value, gradient, active).astype(jnp.float32)
+    return gradient, heard, jax.tree.map(jnp.zeros_like, active)
+
+
+_tapped.defvjp(lambda tap, kind, value, zero, active: (value, (value, active)), _tapped_backward)
 
 
 @dataclass(frozen=True)
@@ -59,13 +116,19 @@ class Taps:
         self, kind: str, value: jax.Array, active: jax.Array | None = None
     ) -> Any:
         return tuple(
-            tap.contribution(kind, value, active) if kind in tap.kinds else tap.init(value.shape[0])
+            tap.contribution(kind, value, active) if kind in tap.kinds else None
             for tap in self.taps
+        )
+
+    def fold(self, carry: Any, contribution: Any) -> Any:  # noqa: D102
+        return tuple(
+            c if more is None else tap.fold(c, more)
+            for tap, c, more in zip(self.taps, carry, contribution, strict=True)
         )
 
 
 @dataclass(frozen=True)
-class NoTap:
+class NoTap(SumTap):
     """Listens to nothing."""
 
     kinds: frozenset[str] = frozenset()
@@ -79,12 +142,27 @@ class NoTap:
         raise AssertionError("NoTap listens to nothing")
 
 
+def absent_choices(block: Any) -> tuple[int, ...]:
+    """The choices of a block that is a choice point with which it is not there."""
+    return block.identities() if hasattr(block, "identities") else ()
+
+
+class Block(NamedTuple):
+    """A value between blocks `[B, ..., C]`, and whether the block is there, `bool[]`; None: it is."""
+
+    value: jax.Array
+    present: jax.Array | None
+
+
 class Context:
     """Follows one architecture: at each choice point one branch is computed.
 
     `arch` is `int32[D]`. Traced, a choice is a `lax.switch`, so one program serves every architecture;
     as a NumPy array it is decided while tracing, and only that network is compiled. `None` suits parts
     of a network that have no choice points.
+
+    `cuts`, one array for each block, cut the network into its blocks: each block reads, instead of
+    what the one before gave, that value as a constant plus the array.
     """
 
     def __init__(
@@ -93,17 +171,27 @@ class Context:
         *,
         batch_norm: BatchNormMode = "batch",
         tap: Tap | None = None,
+        gradient_taps: GradientTaps | None = None,
+        cuts: Sequence[jax.Array] | None = None,
         batch: int = 0,
     ) -> None:
         self.arch = arch
         self.batch_norm: BatchNormMode = batch_norm
         self.tap: Tap = tap if tap is not None else NoTap()
+        self.gradient_taps = gradient_taps
+        self.cuts = cuts
         self.carry = self.tap.init(batch)
         self.statistics: dict[int, tuple[BatchNorm, tuple[jax.Array, jax.Array]]] = {}
+        self.blocks: list[Block] = []
 
     def apply(self, layer: "Layer", x: Any) -> Any:
         """Compute one layer."""
-        return layer.forward(x, self)
+        y = layer.forward(x, self)
+        if layer.affine:
+            width = layer.outputs
+            active = None if width is None or isinstance(width, int) else self._mask(width)
+            y = self._heard("affine", y, active)
+        return y
 
     def add(self, values: Sequence[Any]) -> Any:
         """The sum of the values that meet in a node."""
@@ -112,20 +200,52 @@ class Context:
             total = total + value
         return total
 
-    def report(self, kind: str, value: Any, layer: "Layer | None" = None) -> None:
-        """Let the tap hear of a value, which is the input of `layer` if one is named."""
-        if kind in self.tap.kinds:
-            active = None if layer is None else self.active(layer)
-            more = self.tap.contribution(kind, value, active)
-            self.carry = jax.tree.map(jnp.add, self.carry, more)
+    def report(self, kind: str, value: Any, layer: "Layer") -> Any:
+        """Let taps hear of a value, the input of `layer`; what is returned is to be used instead."""
+        return self._heard(kind, value, self.active(layer))
+
+    def boundary(self, value: Any, block: Any = None) -> Any:
+        """Report a value between blocks, made by `block`; what is returned is to be used instead.
+
+        A choice point that takes an `Identity` makes no block. Inside choice points a boundary is
+        heard by taps alone: it is no member of `blocks` and cuts nothing.
+        """
+        present = self._present(block)
+        if "block" in self.tap.kinds:
+            after = self.tap.fold(self.carry, self.tap.contribution("block", value))
+            if present is not None:
+                after = jax.tree.map(partial(jnp.where, present), after, self.carry)
+            self.carry = after
+        self.blocks.append(Block(value, present))
+        if self.cuts is not None:
+            value = lax.stop_gradient(value) + self.cuts[len(self.blocks) - 1]
+        return value
 
     def active(self, layer: "Layer") -> jax.Array | None:
         """`float32[C]`, 0 for channels of the layer's input that are masked; None: there are none."""
-        return None if layer.width is None or self.arch is None else layer.width.mask(self.arch)
+        return None if layer.width is None else self._mask(layer.width)
 
     def update_statistics(self, norm: "BatchNorm", mean: jax.Array, variance: jax.Array) -> None:
         """Keep a batch-norm layer's new running averages until the pass is over."""
         self.statistics[id(norm)] = (norm, (mean, variance))
+
+    def _heard(self, kind: str, value: Any, active: jax.Array | None) -> Any:
+        if kind in self.tap.kinds:
+            more = self.tap.contribution(kind, value, active)
+            self.carry = self.tap.fold(self.carry, more)
+        for tap, zero in zip(*(self.gradient_taps or ((), ())), strict=True):
+            if kind in tap.kinds:
+                value = _tapped(tap, kind, value, zero, active)
+        return value
+
+    def _mask(self, width: "Width") -> jax.Array | None:
+        return None if self.arch is None else width.mask(self.arch)
+
+    def _present(self, block: Any) -> jax.Array | None:
+        absent = absent_choices(block)
+        if not absent or self.arch is None:
+            return None
+        return jnp.all(self.arch[block.decision] != jnp.asarray(absent))
 
     def choose(self, choice: "Choice", x: Any, onto: Any = None) -> Any:
         """Compute the branch that the architecture takes at `choice`, added to `onto` if given.
@@ -164,6 +284,6 @@ class Context:
         return y
 
     def _inside(self, carry: Any) -> "Context":
-        inner = Context(self.arch, batch_norm=self.batch_norm)
+        inner = Context(self.arch, batch_norm=self.batch_norm, gradient_taps=self.gradient_taps)
         inner.tap, inner.carry = self.tap, carry
         return inner

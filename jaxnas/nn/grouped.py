@@ -19,6 +19,7 @@ class GroupedConv(Layer):
     there as many as they may, are spread evenly over the groups. Widths are multiples of `groups`.
     """
 
+    affine = True
     keeps_zero = True
     fan_in_drawn: ClassVar[tuple[str, ...]] = ("kernel",)
 
@@ -62,6 +63,7 @@ class GroupWidthConv(Layer):
     groups; with a group width of 1 the convolution is depthwise, of multiplier O / I.
     """
 
+    affine = True
     keeps_zero = True
 
     def __init__(

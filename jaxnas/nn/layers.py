@@ -42,6 +42,8 @@ class Layer(nnx.Module):
     """How many of its input's channels there are, where architectures choose; set by the network."""
     fan_in_drawn: ClassVar[tuple[str, ...]] = ()
     """Parameters that are drawn with a deviation of 1 / sqrt(fan-in)."""
+    affine: ClassVar[bool] = False
+    """Whether it is a convolution or a linear layer, whose output is reported as `affine`."""
 
     def __call__(self, x: Any, ctx: Any) -> Any:
         """The output for `x`, whatever kind of value the context deals in."""
@@ -77,6 +79,7 @@ class Conv(Layer):
     inputs it is depthwise; other numbers of groups want fixed widths.
     """
 
+    affine = True
     fan_in_drawn: ClassVar[tuple[str, ...]] = ("kernel", "bias")
 
     def __init__(
@@ -136,6 +139,7 @@ class Conv(Layer):
 class Linear(Layer):
     """Fully connected, PyTorch's default initialisation."""
 
+    affine = True
     fan_in_drawn: ClassVar[tuple[str, ...]] = ("kernel", "bias")
 
     def __init__(self, inputs: int | Width, outputs: int | Width, *, bias: bool = True) -> None:
@@ -187,6 +191,8 @@ class BatchNorm(Layer):
 
     def forward(self, x: jax.Array, ctx: Context) -> jax.Array:
         """`[B, ..., C] -> [B, ..., C]`; statistics in float32 whatever `x` is."""
+        if ctx.batch_norm == "none":
+            return x
         if ctx.batch_norm == "running":
             mean, variance = self.mean[...], self.variance[...]
         else:
@@ -219,8 +225,7 @@ class ReLU(Layer):
 
     def __call__(self, x: Any, ctx: Any) -> Any:
         """The output for `x`, reported on the way."""
-        ctx.report("pre_activation", x, self)
-        return ctx.apply(self, x)
+        return ctx.apply(self, ctx.report("pre_activation", x, self))
 
     def forward(self, x: jax.Array, ctx: Context) -> jax.Array:
         """Elementwise."""
@@ -346,6 +351,11 @@ class Choice(nnx.Module):
     def __call__(self, x: Any, ctx: Any, *, onto: Any = None) -> Any:
         """What the context makes of the branches, added to `onto` if given."""
         return ctx.choose(self, x, onto)
+
+    def identities(self) -> tuple[int, ...]:
+        """The branches that are nothing but their input."""
+        nothing = (Identity, Place)
+        return tuple(k for k, branch in enumerate(self.branches) if isinstance(branch, nothing))
 
     def batch_norms(self) -> list[BatchNorm]:
         """The batch norms inside the branches, in a fixed order."""

@@ -15,7 +15,7 @@ from jax import lax
 from jax.extend.core import Jaxpr, JaxprEqn, Literal
 
 from jaxnas.errors import InputError
-from jaxnas.nn.context import Tap
+from jaxnas.nn.context import NoTap, Tap
 
 _INLINED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
 _CUSTOM = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call"}
@@ -61,6 +61,24 @@ def listen[**P, R](fn: Callable[P, R], tap: Tap) -> Callable[P, tuple[R, Any]]:
     return heard
 
 
+def relu_units(fn: Callable[..., Any], *args: Any) -> int:
+    """How many inputs `fn`'s ReLUs have for one image, those that `listen` hears; 0: there are none.
+
+    `args` may be `jax.ShapeDtypeStruct`s, the first array's leading axis being the batch. The body of
+    a `scan` counts `length` times, all branches of a `cond` or `switch`.
+    """
+
+    def count(*args: Any) -> None:
+        leaves = jax.tree.leaves(args)
+        listener = _Listener(NoTap(), leaves[0].shape[0], ())
+        listener.run(jax.make_jaxpr(fn)(*args), [_Value(x, images=True) for x in leaves])
+        found.append(listener.units)
+
+    found: list[int] = []
+    jax.eval_shape(count, *args)
+    return found[0]
+
+
 def multiply_adds(fn: Callable[..., Any], *args: Any) -> int:
     """The multiply-adds of `fn`'s convolutions and matrix products, in one call.
 
@@ -87,12 +105,12 @@ class _Value(NamedTuple):
 
 @dataclass
 class _Listener:
-    """Evaluates jaxprs; `carry` is the tap's so far, `reports` the number of ReLUs met."""
+    """Evaluates jaxprs; `carry` is the tap's so far, `units` those of all ReLUs met, for one image."""
 
     tap: Tap
     batch: int
     carry: Any
-    reports: int = 0
+    units: int = 0
 
     def run(self, closed: Any, inputs: Sequence[_Value]) -> list[_Value]:
         """The jaxpr's outputs."""
@@ -144,10 +162,10 @@ class _Listener:
                 f"A ReLU has an input of shape {shape}, whose first axis is not the {self.batch} "
                 "images; ReLUs are read as [B, ...]."
             )
-        self.reports += 1
+        self.units += math.prod(shape[1:])
         if "pre_activation" in self.tap.kinds:
             more = self.tap.contribution("pre_activation", x.array)
-            self.carry = jax.tree.map(jnp.add, self.carry, more)
+            self.carry = self.tap.fold(self.carry, more)
 
     def _within(self, carry: Any) -> "_Listener":
         return _Listener(self.tap, self.batch, carry)
@@ -165,18 +183,20 @@ class _Listener:
         first, last = len(inputs) - sliced - carried, len(inputs) - sliced
         consts, carry, xs = inputs[:first], inputs[first:last], inputs[last:]
         images = any(value.images for value in inputs)
+        units: list[int] = []
 
         def step(state: Any, sliced: Any) -> Any:
             inner = self._within(state[0])
             middle = [_Value(x, images) for x in state[1]]
             now = [_Value(x, value.images) for x, value in zip(sliced, xs, strict=True)]
             outputs = [value.array for value in inner.run(body, [*consts, *middle, *now])]
-            self.reports += inner.reports
+            units.append(inner.units)
             return (inner.carry, outputs[:carried]), outputs[carried:]
 
         start = (self.carry, [value.array for value in carry])
         options = {key: eqn.params[key] for key in ("length", "reverse", "unroll")}
         (self.carry, final), ys = lax.scan(step, start, [value.array for value in xs], **options)
+        self.units += eqn.params["length"] * max(units)
         return [_Value(x, images) for x in (*final, *ys)]
 
     def _cond(self, eqn: JaxprEqn, inputs: list[_Value]) -> list[_Value]:
@@ -188,7 +208,7 @@ class _Listener:
                 inner = self._within(carry)
                 values = [v._replace(array=x) for v, x in zip(operands, arrays, strict=True)]
                 outputs = [value.array for value in inner.run(closed, values)]
-                self.reports += inner.reports
+                self.units += inner.units
                 return inner.carry, outputs
 
             return run
@@ -213,7 +233,7 @@ class _Listener:
             return [value.array for value in inner.run(eqn.params["body_jaxpr"], given)]
 
         jax.eval_shape(body, *(value.array for value in values))
-        if inner.reports:
+        if inner.units:
             raise InputError(
                 "A ReLU stands inside a while loop, whose number of iterations is not known "
                 "beforehand; write the loop as a scan (lax.scan, or fori_loop of fixed bounds)."

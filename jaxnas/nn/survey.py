@@ -4,6 +4,7 @@ The network's own code runs once with `Probe` values in place of arrays. Nothing
 """
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -53,7 +54,8 @@ class Survey:
     needs: dict[int | str, list[tuple[Condition, ...]]] = field(default_factory=dict)
     """The conditions under which something depends on a decision; any one of them."""
     sites: list[Site] = field(default_factory=list)
-    reports: set[str] = field(default_factory=set)
+    reports: dict[str, int] = field(default_factory=dict)
+    """The kinds of what is reported, and how many units all reports of a kind have."""
     outputs: Probe = field(default_factory=lambda: Probe(()))
 
     @property
@@ -88,7 +90,7 @@ class SurveyContext:
         outputs = layer.outputs if layer.outputs is not None else x.channels
         y = Probe(output_shape(layer, x.shape), outputs if isinstance(outputs, Width) else None)
         self.survey.sites.append(Site(layer, self._met, x, y))
-        return y
+        return self._noted("affine", y) if layer.affine else y
 
     def add(self, values: Sequence[Probe]) -> Probe:
         """One of the values, which must be alike."""
@@ -96,9 +98,13 @@ class SurveyContext:
             self._alike(values[0], value, "are added")
         return values[0]
 
-    def report(self, kind: str, value: Probe, layer: Layer | None = None) -> None:
+    def report(self, kind: str, value: Probe, layer: Layer) -> Probe:
         """Note that there are such reports."""
-        self.survey.reports.add(kind)
+        return self._noted(kind, value)
+
+    def boundary(self, value: Probe, block: Any = None) -> Probe:
+        """Note that there are blocks."""
+        return self._noted("block", value)
 
     def choose(self, choice: Choice, x: Probe, onto: Probe | None = None) -> Probe:
         """Visit every branch."""
@@ -110,6 +116,11 @@ class SurveyContext:
             results.append(branch(x, inner))
             self._alike(results[0], results[-1], f"are branches of decision {choice.decision!r}")
         return results[0] if onto is None else self.add([onto, results[0]])
+
+    def _noted(self, kind: str, value: Probe) -> Probe:
+        known = self.survey.reports
+        known[kind] = known.get(kind, 0) + math.prod(value.shape[1:])
+        return value
 
     @staticmethod
     def _alike(a: Probe, b: Probe, what: str) -> None:

@@ -28,6 +28,23 @@ def dots(frame: Frame, x: np.ndarray, y: np.ndarray) -> Markup:
     return tag("g", *paths, transform=f"scale({1 / _GRID})")
 
 
+def density(frame: Frame, x: np.ndarray, y: np.ndarray, *, side: int = 6) -> Markup:
+    """Points counted in squares of `side` units, shaded by the logarithm of how many lie in each.
+
+    The page grows with the squares that are not empty, however many points there are.
+    """
+    squares = np.floor(np.stack(frame.at(x, y), 1) / side).astype(int)
+    places, counts = np.unique(squares, axis=0, return_counts=True)
+    level = np.log(counts) / max(np.log(counts.max()), 1e-9)
+    shades = np.minimum((level * _SHADES).astype(int), _SHADES - 1)
+    paths = []
+    for shade in range(_SHADES):
+        corners = places[shades == shade] * side
+        data = "".join(f"M{a} {b}h{side}v{side}h-{side}z" for a, b in corners)
+        paths.append(tag("path", d=data, class_=f"squares shade-{shade}"))
+    return tag("g", *paths)
+
+
 def _sideways(xs: np.ndarray, ys: np.ndarray, bin_height: float = 8.0) -> np.ndarray:
     """Shifts that turn each of a few columns of points into a violin, which shows their density."""
     places = np.unique(xs)

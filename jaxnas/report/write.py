@@ -1,6 +1,7 @@
 """The page: its sections in order, and writing it."""
 
 import os
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -34,10 +35,18 @@ SECTIONS: tuple[Section, ...] = (
 
 def render_report(data: ReportData) -> str:
     """The page as HTML: one file without scripts that asks nothing of any other."""
-    rendered = [(section, section.render(data)) for section in SECTIONS]
-    css = resources.files("jaxnas.report").joinpath("style.css").read_text(encoding="utf-8")
-    shown = [(section, content) for section, content in rendered if content is not None]
-    return str(fill("page.html", data=data, css=Markup(css), sections=shown))
+    rendered = [(s.id, s.heading(data), s.render(data)) for s in SECTIONS]
+    return render_page(data.title, [(i, h, c) for i, h, c in rendered if c is not None])
+
+
+def render_page(title: str, sections: Sequence[tuple[str, str, Markup]]) -> str:
+    """A page of sections, each `(anchor, heading, content)`."""
+    return str(fill("page.html", title=title, css=Markup(style()), sections=sections))
+
+
+def style() -> str:
+    """The style sheet of pages and drawings."""
+    return resources.files("jaxnas.report").joinpath("style.css").read_text(encoding="utf-8")
 
 
 def write_report(path: Path, data: ReportData) -> None:

@@ -13,8 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnas import backend
 from jaxnas.network import Network, Variables
-from jaxnas.nn.context import Taps
-from jaxnas.proxy import Batch, CountProxy, ForwardProxy, GradientProxy, Proxy
+from jaxnas.proxy import Batch, CountProxy, Proxy, evaluate
 
 ARCHS_PER_CALL = 32
 """Architectures that one device scores before the program hands results back."""
@@ -69,7 +68,9 @@ def score_chunk(
 
     def rows(variables: Variables, archs: jax.Array, batch: Batch) -> jax.Array:
         def one(arch: jax.Array) -> jax.Array:
-            return _score_one(network, proxies, variables, arch, batch)
+            own = network.specialise(variables, arch)
+            found = evaluate(proxies, network, own, arch, batch)
+            return jnp.stack([found[p.name] for p in proxies])
 
         # On the CPU no batch_size at all: any integer vmaps, and computes every branch of a switch.
         return lax.map(one, archs) if chunk is None else lax.map(one, archs, batch_size=chunk)
@@ -87,23 +88,3 @@ def score_chunk(
 def counted(proxy: CountProxy, network: Network, archs: np.ndarray) -> np.ndarray:
     """A counting proxy's score of each row, `float64[N]`: counts beyond 2^24 stay exact."""
     return np.asarray(proxy.count(network, archs), np.float64)
-
-
-def _score_one(
-    network: Network,
-    proxies: tuple[Proxy, ...],
-    variables: Variables,
-    arch: jax.Array,
-    batch: Batch,
-) -> jax.Array:
-    forward = [p for p in proxies if isinstance(p, ForwardProxy)]
-    found: dict[str, Any] = {}
-    variables = network.specialise(variables, arch)
-    if forward:
-        taps = Taps(tuple(p.tap for p in forward))
-        carry = network.apply(variables, arch, batch.images, tap=taps).carry
-        found |= {p.name: p.finish(c) for p, c in zip(forward, carry, strict=True)}
-    for p in proxies:
-        if isinstance(p, GradientProxy):
-            found[p.name] = p.score(network, variables, arch, batch)
-    return jnp.stack([jnp.asarray(found[p.name], jnp.float32) for p in proxies])

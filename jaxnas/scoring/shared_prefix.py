@@ -9,15 +9,18 @@ values stay unevaluated recipes until a choice point or a report needs them, so 
 architecture's own (the last sum, batch norm and ReLU) is reduced at once and never held in memory.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.network import Network, Variables
-from jaxnas.nn.context import NoTap, Taps
+from jaxnas.nn.context import BatchNormMode, NoTap, Taps
 from jaxnas.proxy import Batch, CountProxy, ForwardProxy, Proxy
 from jaxnas.scoring.per_architecture import counted
 from jaxnas.scoring.shared_values import SharedContext
@@ -43,20 +46,63 @@ def score_shared_prefix(
     unfit = [p.name for p in proxies if not isinstance(p, CountProxy | ForwardProxy)]
     if unfit:
         raise ValueError(f"{', '.join(unfit)} needs more than a forward pass.")
-    forward = tuple(p for p in proxies if isinstance(p, ForwardProxy))
-    tap = Taps(tuple(p.tap for p in forward))
-    size = group or group_size(network, variables, archs, batch.images)
+    groups: dict[Any, list[ForwardProxy]] = defaultdict(list)
+    for p in proxies:
+        if isinstance(p, ForwardProxy):
+            groups[p.inputs, p.batch_norm].append(p)
+    passes = [_Pass.of(network, batch, group) for group in groups.values()]
+    size = group or min(
+        (group_size(network, variables, archs, p.images) for p in passes), default=len(archs) or 1
+    )
     parts = []
     for start in range(0, len(archs), size):
         rows = archs[start : start + size]
         part = {p.name: counted(p, network, rows) for p in proxies if isinstance(p, CountProxy)}
-        if forward:
-            carries = _carries(network, variables, rows, batch.images, tap)
-            part |= {p.name: _finish_all(p, c) for p, c in zip(forward, carries, strict=True)}
+        for each in passes:
+            part |= each.scores(network, variables, rows)
         parts.append(part)
         chunk(part)
     empty = np.zeros(0, np.float32)
     return {p.name: np.concatenate([empty, *(part[p.name] for part in parts)]) for p in proxies}
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A forward pass and the proxies that read it."""
+
+    proxies: tuple[ForwardProxy, ...]
+    images: jax.Array
+    batch_norm: BatchNormMode
+    tap: Taps
+
+    @classmethod
+    def of(cls, network: Network, batch: Batch, proxies: Sequence[ForwardProxy]) -> "_Pass":
+        images = jax.jit(proxies[0].inputs)(batch).astype(batch.images.dtype)
+        taps = Taps(tuple(p.tap_for(network) for p in proxies))
+        return cls(tuple(proxies), images, proxies[0].batch_norm, taps)
+
+    def scores(self, network: Network, variables: Variables, archs: np.ndarray) -> dict[str, Any]:
+        """Each proxy's score of each row, rows of a fixed number at a time."""
+        ctx = SharedContext(archs, self.tap, batch_norm=self.batch_norm)
+        network.bound_module(variables)(ctx.input(self.images), ctx)
+        ctx.settle()
+        size = min(FINISH_ROWS, len(archs))
+        parts: dict[str, list[np.ndarray]] = {p.name: [] for p in self.proxies}
+        for start in range(0, len(archs), size):
+            # The last rows anew, rather than another shape.
+            first = min(start, len(archs) - size)
+            carries = ctx.carry(len(self.images), slice(first, first + size))
+            for p, carry in zip(self.proxies, carries, strict=True):
+                parts[p.name].append(np.asarray(_finish(p, carry))[start - first :])
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+FINISH_ROWS = 512
+
+
+@partial(jax.jit, static_argnames="proxy")
+def _finish(proxy: ForwardProxy, carry: Any) -> jax.Array:
+    return jax.lax.map(lambda c: jnp.asarray(proxy.finish(c), jnp.float32), carry)
 
 
 GROUP_BYTES = 400e6
@@ -82,30 +128,3 @@ def group_size(network: Network, variables: Variables, archs: np.ndarray, images
             return len(archs)
         best, size = tried, 4 * size
     return best
-
-
-def _carries(
-    network: Network, variables: Variables, archs: np.ndarray, images: jax.Array, tap: Taps
-) -> tuple:
-    ctx = SharedContext(archs, tap)
-    network.bound_module(variables)(ctx.input(images), ctx)
-    return ctx.finish(images.shape[0])
-
-
-FINISH_ROWS = 512
-
-
-def _finish_all(proxy: ForwardProxy, carry: Any) -> np.ndarray:
-    """`proxy.finish` of every row, a chunk of one fixed size at a time."""
-    n = len(jax.tree.leaves(carry)[0])
-    size = min(FINISH_ROWS, n)
-    parts = []
-    for start in range(0, n, size):
-        rows = np.minimum(np.arange(start, start + size), n - 1)
-        parts.append(np.asarray(_finish_chunk(proxy, jax.tree.map(lambda a, r=rows: a[r], carry))))
-    return np.concatenate(parts)[:n]
-
-
-@partial(jax.jit, static_argnames="proxy")
-def _finish_chunk(proxy: ForwardProxy, carry: Any) -> jax.Array:
-    return jax.lax.map(proxy.finish, carry)

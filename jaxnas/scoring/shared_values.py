@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from jaxnas import backend
-from jaxnas.nn.context import Context, Tap
+from jaxnas.nn.context import BatchNormMode, Context, SumTap, Tap, Taps, absent_choices
 from jaxnas.nn.layers import Choice, Layer, Zero
 
 _serials = itertools.count()
@@ -101,13 +101,15 @@ class Plan:
     graphs: tuple[Any, ...]
     reports: tuple[tuple[str, ...], ...]
     tap: Tap
+    batch_norm: BatchNormMode
     output: bool
 
 
 @dataclass(eq=False)
 class _Site:
-    """One report: which architectures made it, and each one's contribution."""
+    """One report: which architectures made it, ascending, and each one's contribution."""
 
+    kind: str
     rows: np.ndarray
     index: np.ndarray
     contributions: list[Contribution]
@@ -138,6 +140,7 @@ class _Evaluation:
     shapes: dict[Any, jax.ShapeDtypeStruct] = field(default_factory=dict)
     sites: list[_Site] = field(default_factory=list)
     waiting: list[Value] = field(default_factory=list)
+    host: dict[tuple[int, int | None], list[np.ndarray]] = field(default_factory=dict)
 
 
 class SharedContext:
@@ -147,8 +150,16 @@ class SharedContext:
     batch. A `dry` pass computes nothing and finds out how much memory a real one would take.
     """
 
-    def __init__(self, archs: np.ndarray, tap: Tap, *, dry: bool = False) -> None:
+    def __init__(
+        self,
+        archs: np.ndarray,
+        tap: Tap,
+        *,
+        batch_norm: BatchNormMode = "batch",
+        dry: bool = False,
+    ) -> None:
         self._archs, self._tap = archs, tap
+        self.batch_norm: BatchNormMode = batch_norm
         self._rows = np.arange(len(archs))
         self._all = _Evaluation()
         self._ledger = _Ledger() if dry else None
@@ -166,7 +177,8 @@ class SharedContext:
 
     def apply(self, layer: Layer, x: Shared) -> Shared:
         """The layer, to be applied to each distinct value."""
-        return Shared(x.values, x.index, (*x.layers, layer))
+        y = Shared(x.values, x.index, (*x.layers, layer))
+        return self.report("affine", y) if layer.affine else y
 
     def add(self, values: Sequence[Shared]) -> Shared:
         """A recipe for each distinct combination; zeros drop out."""
@@ -178,17 +190,33 @@ class SharedContext:
         sums = [self._sum([x.values[x.index[i]] for x in values]) for i in first]
         return Shared(sums, index)
 
-    def report(self, kind: str, x: Shared, layer: Layer | None = None) -> None:
+    def report(self, kind: str, x: Shared, layer: Layer | None = None) -> Shared:
         """Remember that these architectures report these values."""
-        if kind not in self._tap.kinds:
-            return
-        x = self._settled(x)
-        for value in x.values:
+        if kind in self._tap.kinds:
+            x = self._settled(x)
+            self._remember(kind, x, np.ones(len(self._rows), bool))
+        return x
+
+    def boundary(self, x: Shared, block: Any = None) -> Shared:
+        """Remember the value between blocks, for those architectures that have `block`."""
+        if "block" in self._tap.kinds:
+            x = self._settled(x)
+            absent = absent_choices(block)
+            there = np.ones(len(self._rows), bool)
+            if absent:
+                there = ~np.isin(self._archs[self._rows, block.decision], absent)
+            self._remember("block", x, there)
+        return x
+
+    def _remember(self, kind: str, x: Shared, there: np.ndarray) -> None:
+        used, index = np.unique(x.index[there], return_inverse=True)
+        values = [x.values[i] for i in used]
+        for value in values:
             if kind not in value.contributions:
                 value.contributions[kind] = Contribution()
                 self._all.waiting.append(value)
-        contributions = [v.contributions[kind] for v in x.values]
-        self._all.sites.append(_Site(self._rows, x.index, contributions))
+        contributions = [v.contributions[kind] for v in values]
+        self._all.sites.append(_Site(kind, self._rows[there], index, contributions))
 
     def choose(self, choice: Choice, x: Shared, onto: Shared | None = None) -> Shared:
         """Send each value into the branches that are taken from it, and evaluate what comes out."""
@@ -217,21 +245,54 @@ class SharedContext:
         self._evaluate(x.values)
         return np.stack([np.asarray(_array(v)) for v in x.values])[x.index]
 
-    def finish(self, batch: int) -> Any:
-        """The tap's carry of every architecture, leaves `[N, ...]`."""
+    def settle(self) -> None:
+        """Compute what reports still wait for."""
         self._run(self._all.waiting, output=False)
-        zero = jax.tree.map(np.asarray, self._tap.init(batch))
-        leaves, tree = jax.tree.flatten(zero)
-        totals = [np.zeros((len(self._archs), *leaf.shape), leaf.dtype) for leaf in leaves]
-        host: dict[int, list[np.ndarray]] = {}
+
+    def carry(self, batch: int, rows: slice) -> Any:
+        """The tap's carry of these architectures, leaves `[rows, ...]`, once all is settled."""
+        several = isinstance(self._tap, Taps)
+        parts = self._tap.taps if isinstance(self._tap, Taps) else (self._tap,)
+        carries = tuple(
+            self._folded(part, i if several else None, batch, rows) for i, part in enumerate(parts)
+        )
+        return carries if several else carries[0]
+
+    def _folded(self, tap: Tap, place: int | None, batch: int, rows: slice) -> Any:
+        """One tap's carry; its contributions are member `place` of what a site has, or all."""
+        n = rows.stop - rows.start
+        init = jax.tree.map(np.asarray, tap.init(batch))
+        carry = jax.tree.map(lambda leaf: np.repeat(leaf[None], n, axis=0), init)
         for site in self._all.sites:
-            for c in site.contributions:
-                if id(c.chunk) not in host:
-                    host[id(c.chunk)] = [np.asarray(a) for a in jax.tree.leaves(c.chunk)]
-            for i, total in enumerate(totals):
-                found = np.stack([host[id(c.chunk)][i][c.row] for c in site.contributions])
-                total[site.rows] += found[site.index]
-        return jax.tree.unflatten(tree, totals)
+            first, last = np.searchsorted(site.rows, [rows.start, rows.stop])
+            used, inverse = np.unique(site.index[first:last], return_inverse=True)
+            if not len(used) or site.kind not in tap.kinds:
+                continue
+            stacked = self._stacked([site.contributions[u] for u in used], place)
+            where = site.rows[first:last] - rows.start
+            if isinstance(tap, SumTap):
+                for total, more in zip(*map(jax.tree.leaves, (carry, stacked)), strict=True):
+                    total[where] += more[inverse]
+            else:
+                which = np.full(n, -1)
+                which[where] = inverse
+                more = jax.tree.map(lambda a, w=which: a[np.maximum(w, 0)], stacked)
+                carry = fold_where(tap, carry, more, which >= 0)
+        return carry
+
+    def _stacked(self, contributions: list[Contribution], place: int | None) -> Any:
+        host = self._all.host
+        for c in contributions:
+            if (id(c.chunk), place) not in host:
+                part = c.chunk if place is None else c.chunk[place]
+                host[id(c.chunk), place] = [np.asarray(leaf) for leaf in jax.tree.leaves(part)]
+        found = [(host[id(c.chunk), place], c.row) for c in contributions]
+        first = contributions[0].chunk
+        tree = jax.tree.structure(first if place is None else first[place])
+        stacked = [
+            np.stack([leaves[i][row] for leaves, row in found]) for i in range(tree.num_leaves)
+        ]
+        return jax.tree.unflatten(tree, stacked)
 
     def _settled(self, x: Shared) -> Shared:
         """`x` itself, with a recipe for each distinct value in place of the waiting layers."""
@@ -312,7 +373,8 @@ class SharedContext:
         head, chain = members[0]
         layers = [v.layer for v in chain if v.layer is not None]
         reports = tuple(_due(v) for v in (head, *chain))
-        plan = Plan(_arity(head), tuple(b.graph for b in layers), reports, self._tap, output)
+        graphs = tuple(b.graph for b in layers)
+        plan = Plan(_arity(head), graphs, reports, self._tap, self.batch_norm, output)
         states = tuple(b.state for b in layers)
         size = backend.choices().shared_prefix_rows
         for start in range(0, len(members), size):
@@ -332,7 +394,7 @@ def run_chunk(plan: Plan, states: tuple[Any, ...], rows: tuple[tuple[jax.Array, 
     """Outputs, a tuple of one array a row, and the contributions of each report, leaves `[R, ...]`."""
 
     def one(*operands: jax.Array) -> Any:
-        ctx = Context()
+        ctx = Context(batch_norm=plan.batch_norm)
         x = ctx.add(operands)
         found = [[plan.tap.contribution(kind, x) for kind in plan.reports[0]]]
         for graph, state, kinds in zip(plan.graphs, states, plan.reports[1:], strict=True):
@@ -347,6 +409,17 @@ def run_chunk(plan: Plan, states: tuple[Any, ...], rows: tuple[tuple[jax.Array, 
     stacked = [jnp.stack([row[i] for row in rows]) for i in range(plan.arity)]
     x, found = jax.vmap(one)(*stacked)
     return (tuple(x[i] for i in range(len(rows))) if plan.output else ()), found
+
+
+@partial(jax.jit, static_argnames="tap")
+def fold_where(tap: Tap, carry: Any, contribution: Any, there: jax.Array) -> Any:
+    """Each row's carry after its contribution, for the rows that are there."""
+    after = jax.vmap(tap.fold)(carry, contribution)
+
+    def kept(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(there.reshape(-1, *(1,) * (new.ndim - 1)), new, old)
+
+    return jax.tree.map(kept, after, carry)
 
 
 def _pretend(members: list[tuple[Value, list[Value]]], ledger: _Ledger) -> None:

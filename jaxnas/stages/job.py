@@ -14,6 +14,7 @@ from jaxnas.data.dataset import Dataset, Split
 from jaxnas.errors import InputError
 from jaxnas.network import Counts, Network
 from jaxnas.proxies import get_proxies
+from jaxnas.proxies.presets import resolve
 from jaxnas.proxy import GradientProxy, Proxy
 from jaxnas.report import TrainedCandidate
 from jaxnas.runs import Run
@@ -72,8 +73,18 @@ class Job:
     @property
     def proxies(self) -> tuple[Proxy, ...]:
         """What architectures are ranked by."""
+        return get_proxies(self._ranked_by[0])
+
+    @property
+    def combine(self) -> str:
+        """How the proxies' ranks become one."""
+        return self._ranked_by[1]
+
+    @property
+    def _ranked_by(self) -> tuple[tuple[str, ...], str]:
         asked = self.config.rank.proxies
-        return get_proxies(self.space.default_proxies if asked is None else asked)
+        names = self.space.default_proxies if asked is None else asked
+        return resolve(names, self.config.rank.combine)
 
     def prepared(self, split: Split, resolution: int) -> tuple[np.ndarray, np.ndarray]:
         """A split as network inputs and labels."""

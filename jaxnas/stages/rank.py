@@ -41,14 +41,15 @@ def _read(path: Path) -> pd.DataFrame:
 
 def _ranked(job: Job) -> pd.DataFrame:
     config, data = job.config.rank, job.data
-    picked = pick_batch(len(data.train), config.batch_size, job.config.seed)
     finished = _finished(job)
     distinct = len(Scoring.of(job.space, job.archs).rows)
 
-    def batch(resolution: int) -> Batch:
-        return make_batch(data.prepare(data.train.x[picked], resolution), data.train.y[picked])
+    def batch(resolution: int, seed: int) -> Batch:
+        picked = pick_batch(len(data.train), config.batch_size, seed)
+        images = data.prepare(data.train.x[picked], resolution)
+        return make_batch(images, data.train.y[picked], seed=seed, dtype=config.dtype)
 
-    with job.screen.bar("rank", distinct) as bar:
+    with job.screen.bar("rank", config.repeats * distinct) as bar:
         bar.advance(len(next(iter(finished.values()), ())), "compiling")
 
         def chunk(scores: Scores) -> None:
@@ -61,8 +62,9 @@ def _ranked(job: Job) -> pd.DataFrame:
             partial(job.network, config),
             batch,
             job.proxies,
-            combine=config.combine,
+            combine=job.combine,
             seed=job.config.seed,
+            repeats=config.repeats,
             executor=config.executor,
             progress=Progress(finished, chunk),
         )

@@ -21,6 +21,7 @@ from jaxnas.nn import (
     Linear,
     MaxPool,
     NoTap,
+    SumTap,
     Place,
     ReLU,
     Sequential,
@@ -254,7 +255,7 @@ def test_a_layer_that_says_so_keeps_zeros_whatever_its_weights(layer):
 
 
 @dataclass(frozen=True)
-class Sums:
+class Sums(SumTap):
     """Adds up what is reported as one of `kinds`, image by image."""
 
     kinds: frozenset[str]
@@ -274,12 +275,12 @@ class TestReports:
         assert_trees_close(ctx.carry, X.sum((1, 2, 3)) + second.sum((1, 2, 3)), atol=1e-4)
 
     def test_taps_hear_what_they_listen_to(self):
-        taps = Taps((Sums(frozenset({"cell"})), Sums(frozenset({"pre_activation"}))))
-        assert taps.kinds == {"cell", "pre_activation"}
+        taps = Taps((Sums(frozenset({"block"})), Sums(frozenset({"pre_activation"}))))
+        assert taps.kinds == {"block", "pre_activation"}
         ctx = Context(tap=taps, batch=3)
-        ctx.report("cell", X)
-        ctx.report("pre_activation", 2 * X)
-        ctx.report("something else", X)
+        ctx.boundary(X)
+        ctx.report("pre_activation", 2 * X, ReLU())
+        ctx.report("something else", X, ReLU())
         total = X.sum((1, 2, 3))
         assert_trees_close(ctx.carry, (total, 2 * total), atol=1e-4)
 

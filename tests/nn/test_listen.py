@@ -10,7 +10,7 @@ from flax import nnx
 from jax import lax
 
 from jaxnas.errors import InputError
-from jaxnas.nn.context import NoTap, Taps
+from jaxnas.nn.context import NoTap, SumTap, Taps
 from jaxnas.nn.listen import listen, multiply_adds
 
 
@@ -21,7 +21,7 @@ def strict():
 
 
 @dataclass(frozen=True)
-class Log:
+class Log(SumTap):
     """Sums over reports: how many, and per image the input's sum and sum of squares."""
 
     kinds: frozenset[str] = frozenset({"pre_activation"})

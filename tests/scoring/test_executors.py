@@ -11,7 +11,7 @@ from flax import nnx
 from helpers import assert_trees_close, assert_trees_equal, compilations
 
 from jaxnas import backend
-from jaxnas.nn import Choice, Identity, Linear, NoTap, Sequential, Zero
+from jaxnas.nn import Choice, Identity, Linear, NoTap, Sequential, SumTap, Zero
 from jaxnas.proxies import PROXIES
 from jaxnas.proxies.naswot import naswot
 from jaxnas.proxies.size import params
@@ -25,7 +25,7 @@ EXECUTORS = [score_per_architecture, score_shared_prefix]
 
 
 @dataclass(frozen=True)
-class Moments:
+class Moments(SumTap):
     """Sum, and sum of squares, of what is reported."""
 
     kinds: frozenset[str]
@@ -50,7 +50,7 @@ def moments(*kinds, label=""):
     )
 
 
-FORWARD = [naswot, moments("cell", "pre_activation")]
+FORWARD = [naswot, moments("block", "pre_activation")]
 
 DEGENERATE = [
     [0, 0, 0, 0, 0, 0],
@@ -155,11 +155,11 @@ class TestBothExecutors:
     def test_the_program_for_accelerators_gives_the_same(
         self, tiny, variables, archs, batch, execute, monkeypatch
     ):
-        usual = execute(tiny, variables, archs, batch, [moments("cell")])
+        usual = execute(tiny, variables, archs, batch, [moments("block")])
         gpu = replace(backend.choices("gpu"), shared_prefix_rows=8)
         monkeypatch.setattr(backend, "choices", lambda platform=None: gpu)
         # Under another name, so that what was compiled before does not serve.
-        renamed = moments("cell", label=" elsewhere")
+        renamed = moments("block", label=" elsewhere")
         with compilations() as compiled:
             scores = execute(tiny, variables, archs, batch, [renamed])
         assert compiled
