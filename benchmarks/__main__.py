@@ -1,9 +1,10 @@
-"""`python -m jaxnas.benchmarks`: NAS-Bench tables."""
+"""`python -m jaxnas.benchmarks`: NAS-Bench tables, and how well proxies rank them."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
+from jaxnas.benchmarks.evaluation.command import add_arguments
 from jaxnas.benchmarks.tables.command import add_commands
 from jaxnas.console import Screen
 from jaxnas.errors import InputError
@@ -12,10 +13,12 @@ from jaxnas.errors import InputError
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 2 for bad input."""
     parser = argparse.ArgumentParser(
-        prog="python -m jaxnas.benchmarks", description="NAS-Bench tables."
+        prog="python -m jaxnas.benchmarks",
+        description="NAS-Bench tables, and how well proxies rank them.",
     )
     topics = parser.add_subparsers(dest="topic", required=True, metavar="TOPIC")
     add_commands(topics.add_parser("tables", help="import, describe, list and download tables"))
+    add_arguments(topics.add_parser("proxies", help="how well training-free scores rank a table"))
     args = parser.parse_args(argv)
     try:
         args.run(args, Screen())

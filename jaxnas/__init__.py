@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from jaxnas.errors import InputError as InputError
     from jaxnas.module_score import score as score
+    from jaxnas.proxies import as_proxy as as_proxy
     from jaxnas.ranking import rank as rank
     from jaxnas.search_spaces import get_space as get_space
 
@@ -22,10 +23,11 @@ _EXPORTS = {
     "rank": "jaxnas.ranking",
     "score": "jaxnas.module_score",
     "InputError": "jaxnas.errors",
+    "as_proxy": "jaxnas.proxies",
     "get_space": "jaxnas.search_spaces",
 }
 
-__all__ = ["InputError", "__version__", "get_space", "rank", "score"]
+__all__ = ["InputError", "__version__", "as_proxy", "get_space", "rank", "score"]
 
 
 def __getattr__(name: str) -> Any:

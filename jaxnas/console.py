@@ -3,7 +3,7 @@
 import math
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import TextWrapper
 from typing import Any
@@ -20,6 +20,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 
 class Bar:
@@ -63,10 +64,18 @@ class Screen:
         with Progress(*columns, console=self._err, disable=not self._err.is_terminal) as progress:
             yield Bar(progress, name, total)
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[Any]],
+        *,
+        folded: Container[str] = (),
+    ) -> None:
         """A table on stdout, numbers to the right.
 
-        Where the screen is too narrow for it, architectures are broken between operations.
+        Where the screen is too narrow for it, architectures are broken between operations and the
+        columns `folded` between words.
         """
         cells = {c: [str(row[i]) for row in rows] for i, c in enumerate(columns)}
         widths = {c: max(map(len, [c, *cells[c]])) for c in columns}
@@ -75,7 +84,7 @@ class Screen:
             room = max(MIN_ARCHITECTURE, self._out.width - others)
             cells["architecture"] = [_broken(text, room) for text in cells["architecture"]]
         table = Table(
-            title=title,
+            title=Text(title),
             title_justify="left",
             box=box.SIMPLE_HEAD,
             show_edge=False,
@@ -84,9 +93,11 @@ class Screen:
         )
         for column, texts in cells.items():
             right = all(_NUMBER.fullmatch(text) for text in texts)
-            table.add_column(column, justify="right" if right else "left", no_wrap=True)
+            justify = "right" if right else "left"
+            folds = column in folded
+            table.add_column(Text(column), justify=justify, no_wrap=not folds, overflow="fold")
         for row in zip(*cells.values(), strict=True):
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # brackets in a cell are no markup
         self._out.print(table)
 
     def show(self, text: str) -> None:
@@ -103,7 +114,7 @@ GAP = 2
 """Blanks between a table's columns."""
 
 MIN_ARCHITECTURE = 20
-_NUMBER = re.compile(r"[-+]?[\d.,]*(nan|inf)?")
+_NUMBER = re.compile(r"[-+]?[\d.,]*(nan|inf)?( ± [\d.,]+)?")
 
 
 def _broken(text: str, room: int) -> str:

@@ -15,7 +15,11 @@ from jaxnas.data.dataset import channel_statistics
 from jaxnas.errors import InputError
 from jaxnas.network import Counts, Outputs, Variables
 from jaxnas.nn.context import BatchNormMode, GradientTaps, NoTap, Tap
+from jaxnas.nn.depth import longest_chain
+from jaxnas.nn.linear_maps import LinearMaps
 from jaxnas.nn.listen import listen, multiply_adds, relu_units
+from jaxnas.nn.nudge import Nudges, image_by_image
+from jaxnas.nn.scaled import Scaled
 from jaxnas.proxies import DEFAULT, get_proxies
 from jaxnas.proxy import Batch, CountProxy, ForwardProxy, GradientProxy, Proxy, evaluate
 
@@ -28,7 +32,7 @@ def score(
     images: Any,
     labels: Any = None,
     *,
-    proxies: Iterable[str] = DEFAULT,
+    proxies: str | Iterable[str | Proxy | Callable[..., Any]] = DEFAULT,
     seed: int = 0,
 ) -> dict[str, float]:
     """Training-free scores of a module as it stands, from one minibatch.
@@ -47,8 +51,10 @@ def score(
             standardised by its own mean and deviation over the minibatch, so images that are
             standardised already stay close to what they are.
         labels: integers `[B]` from 0, for proxies that need them.
-        proxies: names of `jaxnas.proxies`, a list or one string with commas.
-        seed: where the module's random streams start, should it draw numbers in evaluation too.
+        proxies: names of `jaxnas.proxies`, a list or one string with commas; one's own as in
+            `jaxnas.rank`.
+        seed: where proxies' noise and the module's random streams start, should it draw numbers in
+            evaluation too.
 
     Returns:
         The score by each proxy's name, in the order asked for. NaN is a numerical failure.
@@ -71,7 +77,8 @@ def score(
     found = _sizes(network, chosen)
     computed = tuple(p for p in chosen if p.name not in found)
     if computed:
-        values = np.asarray(_scores(network, computed, variables, Batch(prepared, labels)))
+        batch = Batch(prepared, labels, jax.random.key(seed))
+        values = np.asarray(_scores(network, computed, variables, batch))
         found |= {p.name: float(v) for p, v in zip(computed, values, strict=True)}
     return {p.name: found[p.name] for p in chosen}
 
@@ -113,6 +120,17 @@ class ModuleNetwork:
         macs = _or_a_sentence(trace, image)
         return Counts(np.full(len(archs), params), np.full(len(archs), macs))
 
+    @property
+    def largest(self) -> int:
+        """Elements of `nnx.Param`s: there is one architecture."""
+        return int(self.count(NO_CHOICES[None]).params[0])
+
+    def depth(self, archs: np.ndarray) -> np.ndarray:
+        """The longest chain of convolutions and matrix products; the same for every row."""
+        image = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+        trace = partial(longest_chain, partial(_logits, self), self.shapes)
+        return np.full(len(archs), _or_a_sentence(trace, image))
+
     def apply(
         self,
         variables: Variables,
@@ -123,6 +141,7 @@ class ModuleNetwork:
         tap: Tap | None = None,
         gradient_taps: GradientTaps | None = None,
         cuts: Sequence[jax.Array] | None = None,
+        nudges: Nudges | None = None,
     ) -> Outputs:
         """Run the module on `images: [B, H, W, C]`; `arch` is not read.
 
@@ -132,11 +151,16 @@ class ModuleNetwork:
         """
         tap = tap if tap is not None else NoTap()
 
-        def call(images: jax.Array) -> Any:
-            module = nnx.merge(self.graph, *variables, copy=True)
+        def call(images: jax.Array, params: Any = variables.params) -> Any:
+            module = nnx.merge(self.graph, params, variables.statistics, copy=True)
             _set_modes(module, running=batch_norm in ("running", "none"))
             return module(images), nnx.state(module, nnx.Not(nnx.Param))
 
+        if nudges is not None:
+            logits = image_by_image(
+                lambda params, image: call(image, params)[0], variables.params, images, nudges
+            )
+            return Outputs(logits, tap.init(len(images)), variables.statistics)
         if tap.kinds:
             (logits, statistics), carry = listen(call, tap)(images)
         else:
@@ -146,6 +170,18 @@ class ModuleNetwork:
             logits, carry, statistics if batch_norm == "update" else variables.statistics
         )
 
+    def apply_scaled(
+        self,
+        variables: Variables,
+        arch: jax.Array | np.ndarray,
+        images: jax.Array,
+        *,
+        batch_norm: BatchNormMode = "batch",
+    ) -> Scaled:
+        """The logits as they are: a module's values cannot be scaled, so that large ones overflow."""
+        logits = self.apply(variables, arch, images, batch_norm=batch_norm).logits
+        return Scaled(logits, jnp.zeros(()))
+
     def active(self, arch: jax.Array | np.ndarray) -> Any:
         """All weights are there."""
         return jax.tree.map(lambda p: jnp.ones((1,) * p.ndim), self.shapes.params)
@@ -153,6 +189,15 @@ class ModuleNetwork:
     def units(self, kind: str) -> int:
         """How many inputs the module's ReLUs have, for one image."""
         return _relu_units(self) if kind == "pre_activation" else 0
+
+    @property
+    def linear_maps(self) -> LinearMaps:
+        """The kernels of Flax's linear, convolutional and attention layers."""
+        return self._linear_maps
+
+    @cached_property
+    def _linear_maps(self) -> LinearMaps:
+        return LinearMaps.of(nnx.merge(self.graph, *self.shapes))
 
 
 def as_network(
@@ -193,7 +238,7 @@ def _relu_units(network: ModuleNetwork) -> int:
 
 
 def _zeros(shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    if jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
         return jnp.broadcast_to(jax.random.key(0), shape)
     return jnp.zeros(shape, dtype)
 
@@ -277,7 +322,17 @@ def _check_heard(network: ModuleNetwork, proxies: Iterable[Proxy]) -> None:
                 f"The proxy {p.name} reads {' and '.join(sorted(others))} reports, which only "
                 "networks of search spaces make."
             )
+        made = p.image_shape(network.image_shape)
+        if made != network.image_shape:
+            trace = partial(jax.eval_shape, partial(_logits, network), network.shapes)
+            _or_a_sentence(trace, jax.ShapeDtypeStruct((2, *made), jnp.float32))
     for p in proxies:
+        reads_attention = isinstance(p, GradientProxy) and p.reads_attention
+        if reads_attention and not network.linear_maps.attention:
+            raise InputError(
+                f"{p.name} reads the weights of self-attention, and this module has no "
+                "nnx.MultiHeadAttention."
+            )
         if isinstance(p, GradientProxy) and p.reports:
             raise InputError(
                 f"The proxy {p.name} reads {' and '.join(sorted(p.reports))} reports, which only "

@@ -12,7 +12,11 @@ import numpy as np
 from flax import nnx
 
 from jaxnas.nn.context import BatchNormMode, Block, Context, GradientTaps, Tap
+from jaxnas.nn.depth import longest_chains
+from jaxnas.nn.linear_maps import LinearMaps
 from jaxnas.nn.masks import Masks
+from jaxnas.nn.nudge import Nudges, nudges_of
+from jaxnas.nn.scaled import Scaled, ScaledContext
 from jaxnas.nn.sizes import Sizes
 from jaxnas.nn.survey import Survey, annotate_widths, number_decisions, take_survey
 
@@ -58,6 +62,15 @@ class Scorable(Protocol):
         """The sizes of `archs: int32[N, P]`."""
         ...
 
+    @property
+    def largest(self) -> int:
+        """Parameters of the largest architecture, or a bound on them."""
+        ...
+
+    def depth(self, archs: np.ndarray) -> np.ndarray:
+        """The longest chain of convolutions and linear layers in each of `archs`, `int64[N]`."""
+        ...
+
     def apply(
         self,
         variables: Variables,
@@ -68,8 +81,23 @@ class Scorable(Protocol):
         tap: Tap | None = None,
         gradient_taps: GradientTaps | None = None,
         cuts: Sequence[jax.Array] | None = None,
+        nudges: Nudges | None = None,
     ) -> Outputs:
-        """Run the architecture `arch: int32[P]` on `images: [B, H, W, C]`."""
+        """Run the architecture `arch: int32[P]` on `images: [B, H, W, C]`.
+
+        `nudges` (`jaxnas.nn.nudge`) ask for a batch norm that does not tie images to each other.
+        """
+        ...
+
+    def apply_scaled(
+        self,
+        variables: Variables,
+        arch: jax.Array | np.ndarray,
+        images: jax.Array,
+        *,
+        batch_norm: BatchNormMode = "batch",
+    ) -> Scaled:
+        """The logits, which no floating-point number might hold."""
         ...
 
     def active(self, arch: jax.Array | np.ndarray) -> Any:
@@ -78,6 +106,11 @@ class Scorable(Protocol):
 
     def units(self, kind: str) -> int:
         """How many units all reports of a kind have, for one image."""
+        ...
+
+    @property
+    def linear_maps(self) -> LinearMaps:
+        """Which of the parameters are weights of linear maps, those of self-attention apart."""
         ...
 
 
@@ -144,6 +177,18 @@ class Network:
         """The sizes of `archs: int32[N, P]`, from tables made once for the network."""
         return Counts(*self._sizes(self.prune(archs)))
 
+    @property
+    def largest(self) -> int:
+        """Parameters of the largest architecture; of a larger one where decisions bear on each other."""
+        return self._sizes.largest
+
+    def depth(self, archs: np.ndarray) -> np.ndarray:
+        """The longest chain of convolutions and linear layers in each of `archs: int32[N, P]`.
+
+        From the images to the logits, `int64[N]`; 0 where nothing leads from one to the other.
+        """
+        return longest_chains(self.module, np.asarray(archs))
+
     def active(self, arch: jax.Array | np.ndarray) -> Any:
         """The weights that `arch: int32[P]` has: `float32` masks like the parameters.
 
@@ -155,6 +200,15 @@ class Network:
     def units(self, kind: str) -> int:
         """How many units all reports of a kind have, for one image, whatever branches are taken."""
         return self.survey.reports.get(kind, 0)
+
+    @property
+    def linear_maps(self) -> LinearMaps:
+        """Which of the parameters are weights of linear maps, those of self-attention apart."""
+        return self._linear_maps
+
+    @cached_property
+    def _linear_maps(self) -> LinearMaps:
+        return LinearMaps.of(self.module)
 
     def specialise(self, variables: Variables, arch: jax.Array | np.ndarray) -> Variables:
         """The variables that `arch: int32[P]` begins with.
@@ -193,11 +247,13 @@ class Network:
         tap: Tap | None = None,
         gradient_taps: GradientTaps | None = None,
         cuts: Sequence[jax.Array] | None = None,
+        nudges: Nudges | None = None,
     ) -> Outputs:
         """Run the architecture `arch: int32[P]` on `images: [B, H, W, C]`.
 
         With a traced `arch` one compiled program serves all architectures; with a NumPy one only that
         network is built. Channels beyond the widths it chose take no part, whatever their weights.
+        `nudges` (`jaxnas.nn.nudge`) ask for a batch norm that does not tie images to each other.
         """
         graph, _, _ = self._split
         params = variables.params
@@ -213,11 +269,29 @@ class Network:
             cuts=cuts,
             batch=images.shape[0],
         )
+        if nudges is not None:
+            ctx.nudges = nudges_of(module, params, nudges)
         logits = module(images, ctx)
         for norm, (mean, variance) in ctx.statistics.values():
             norm.mean[...] = mean
             norm.variance[...] = variance
         return Outputs(logits, ctx.carry, nnx.state(module, nnx.BatchStat), tuple(ctx.blocks))
+
+    def apply_scaled(
+        self,
+        variables: Variables,
+        arch: jax.Array | np.ndarray,
+        images: jax.Array,
+        *,
+        batch_norm: BatchNormMode = "batch",
+    ) -> Scaled:
+        """The logits of `apply`, however large (`jaxnas.nn.scaled`)."""
+        params = variables.params
+        if self.elastic:
+            params = self._masks.fitted(params, arch, scaled=False)
+        module: Any = nnx.merge(self._split[0], params, variables.statistics, copy=True)
+        ctx = ScaledContext(arch, batch_norm=batch_norm)
+        return module(Scaled(images, jnp.zeros(())), ctx)
 
     def bound_module(self, variables: Variables) -> Any:
         """The module with `variables` in place, for executors that call it themselves."""

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxnas.config import FinishConfig, RankConfig, TrainConfig
-from jaxnas.report import ReportData, TrainedCandidate, write_report
+from jaxnas.report import ReportData, TrainedCandidate, score_columns, write_report
 from jaxnas.stages.job import Job
 
 BEST = 10
@@ -72,15 +72,16 @@ def print_outcome(job: Job, result: dict[str, Any]) -> None:
 def _print_best(job: Job) -> None:
     ranking = _ranking(job)
     validated = {c.arch: c.val_accuracy[-1] for c in job.trained if c.role == "candidate"}
-    proxies = [c for c in ranking.columns if c not in ("index", "arch", "score", "rank")]
-    columns = ["rank", "architecture", *proxies, "score"]
+    proxies = score_columns(ranking)
+    named = [f"{name} ±" if deviation else name for name, deviation in proxies.items()]
+    columns = ["rank", "architecture", *named, "score"]
     columns += ["validation"] if validated else []
     rows = []
     for row in ranking.head(BEST).to_dict("records"):
         cells = [
             row["rank"],
             row["arch"],
-            *(_short(row[p]) for p in proxies),
+            *(_spread(row, *names) for names in proxies.items()),
             f"{row['score']:.4f}",
         ]
         pruned = job.space.pruned(job.space.from_string(row["arch"])[None])[0]
@@ -123,6 +124,12 @@ def _winner_section(job: Job) -> RankConfig | TrainConfig | FinishConfig:
 def _ranking(job: Job) -> pd.DataFrame:
     assert job.ranking is not None
     return job.ranking
+
+
+def _spread(row: dict[Any, Any], name: str, deviation: str | None) -> str:
+    """A score, and its deviation over repeats where there is one."""
+    spread = row[deviation] if deviation else math.nan
+    return f"{_short(row[name])} ± {spread:.3f}" if math.isfinite(spread) else _short(row[name])
 
 
 def _short(value: float) -> str:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxnas.errors import InputError
 from jaxnas.network import Scorable, Variables
 from jaxnas.nn.context import BatchNormMode, GradientTap, GradientTaps, Tap, Taps
 
@@ -33,16 +34,45 @@ class Batch(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """A forward pass that somebody asks for: on what, how, and who listens."""
+    """A forward pass that somebody asks for: on what, how, who listens, and on which weights.
+
+    `weights`, if given, makes of the network's parameters and the batch the parameters to use.
+    """
 
     inputs: Callable[[Batch], jax.Array]
     batch_norm: BatchNormMode
     tap: Tap
+    weights: Callable[[Any, Batch], Any] | None = None
+
+    @property
+    def key(self) -> Any:
+        """What is equal for those that are made together."""
+        return self.inputs, self.batch_norm, self.weights
+
+
+class Flow(NamedTuple):
+    """Absolute weights, and the gradients of R at them, which are to be multiplied by `exp(log)`."""
+
+    weights: Tensors
+    gradients: Tensors
+    log: jax.Array
+
+
+type Linearised = tuple[jax.Array, Callable[..., Any], Any]
 
 
 def images_of(batch: Batch) -> jax.Array:
     """The images as they are."""
     return batch.images
+
+
+_PLAIN = (images_of, "batch", None)
+"""The forward pass that gradients go back through."""
+
+
+def noise_of(batch: Batch) -> jax.Array:
+    """Gaussian noise `float32[B, H, W, C]` in place of the images, the same for the same `key`."""
+    return jax.random.normal(batch.random_key, batch.images.shape)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
@@ -70,7 +100,8 @@ class Passes:
 
     Lives while one program is traced. `forwards` are all forward passes that will be asked for, so
     that those of equal inputs are made together and, where gradients of the same pass are wanted too
-    (`gradients`), together with these.
+    (`gradients`), together with these. With `curvature` gradients are computed so that they can be
+    differentiated again.
     """
 
     def __init__(
@@ -83,20 +114,22 @@ class Passes:
         forwards: Sequence[Forward] = (),
         gradient_taps: Sequence[GradientTap] = (),
         gradients: bool = True,
+        curvature: bool = False,
     ) -> None:
         self.network, self.variables, self.arch, self.batch = network, variables, arch, batch
-        self._groups: dict[tuple[Any, BatchNormMode], list[Tap]] = defaultdict(list)
-        for inputs, batch_norm, tap in forwards:
-            if tap not in self._groups[inputs, batch_norm]:
-                self._groups[inputs, batch_norm].append(tap)
+        self._groups: dict[Any, list[Tap]] = defaultdict(list)
+        for forward in forwards:
+            if forward.tap not in self._groups[forward.key]:
+                self._groups[forward.key].append(forward.tap)
         self._gradient_taps = tuple(dict.fromkeys(gradient_taps))
-        self._gradients = gradients
-        self._carries: dict[tuple[Any, BatchNormMode], tuple[Any, ...]] = {}
+        self._gradients, self._curvature = gradients, curvature
+        self._carries: dict[Any, tuple[Any, ...]] = {}
 
     @property
     def labels(self) -> jax.Array:
         """The labels `int32[B]`, for proxies that say that they need them."""
-        assert self.batch.labels is not None
+        if self.batch.labels is None:
+            raise InputError("A proxy reads labels, and none were given.")
         return self.batch.labels
 
     @property
@@ -114,11 +147,35 @@ class Passes:
         """d loss / d weight, for the mean cross-entropy of the batch; 0 where there is no weight."""
         return tensors(self._of_loss[0])
 
-    @cached_property
+    @property
     def image_gradients(self) -> jax.Array:
         """d (sum of all logits) / d image, `float32[B, H, W, C]`."""
-        logits, pull, _ = self._linearised
-        return pull(jnp.ones_like(logits))[1].astype(jnp.float32)
+        return self._of_sum[1].astype(jnp.float32)
+
+    @property
+    def output_gradients(self) -> Tensors:
+        """d (sum of all logits) / d weight; 0 where there is no weight, or none that matters."""
+        return tensors(self._of_sum[0])
+
+    @cached_property
+    def loss_curvature(self) -> jax.Array:
+        """`W' H g`, `float32[]`: all weights, times the loss's Hessian, times its gradient."""
+        gradients, pull, _ = self._curved
+        return pull(gradients)[0]
+
+    @cached_property
+    def flow(self) -> Flow:
+        """What flows through the absolute weights from one image of ones to the sum of the logits."""
+        params = jax.tree.map(jnp.abs, self.variables.params)
+        ones = jnp.ones_like(self.batch.images[:1])
+
+        def total(params: Any) -> tuple[jax.Array, jax.Array]:
+            variables = self.variables._replace(params=params)
+            logits, log = self.network.apply_scaled(variables, self.arch, ones, batch_norm="none")
+            return logits.astype(jnp.float32).sum(), log
+
+        gradients, log = jax.grad(total, has_aux=True)(params)
+        return Flow(self.masked(params), tensors(gradients), log)
 
     def masked(self, params: Any) -> Tensors:
         """Something for each parameter, such as its gradient, where the architecture has it."""
@@ -128,39 +185,44 @@ class Passes:
 
     def carry(self, forward: Forward) -> Any:
         """The carry of one of `forwards`."""
-        key = (forward.inputs, forward.batch_norm)
-        taps = self._groups[key]
-        if key not in self._carries:
-            self._carries[key] = self._passed(*key)
-        return self._carries[key][taps.index(forward.tap)]
+        taps = self._groups[forward.key]
+        if forward.key not in self._carries:
+            self._carries[forward.key] = self._passed(forward)
+        return self._carries[forward.key][taps.index(forward.tap)]
 
     def gradient_tapped(self, tap: GradientTap) -> jax.Array:
         """What one of `gradient_taps` has summed up over the loss's backward pass, `float32[]`."""
         return self._of_loss[2][self._gradient_taps.index(tap)]
 
-    def sample_gradients(self, cotangents: jax.Array) -> Any:
-        """The gradients of `sum(cotangents[i] * logits)` for each i, leaves `[n, ...]`.
+    def sample_gradients(self, cotangents: jax.Array) -> Tensors:
+        """The gradients of `sum(cotangents[i] * logits)` for each i, `float32[n, k, entries]`.
 
         `cotangents: [n, B, classes]`. All of them go back through the one forward pass, its batch
         normalisation included, one after another.
         """
         logits, pull, _ = self._linearised
-        return jax.lax.map(lambda c: pull(c.astype(logits.dtype))[0], cotangents)
+        return jax.lax.map(lambda c: tensors(pull(c.astype(logits.dtype))[0]), cotangents)
 
-    def _passed(self, inputs: Callable[[Batch], jax.Array], batch_norm: BatchNormMode) -> Any:
-        if inputs is images_of and batch_norm == "batch" and self._gradients:
+    def _passed(self, forward: Forward) -> Any:
+        if forward.key == _PLAIN and self._gradients:
             return self._linearised[2]
-        taps = Taps(tuple(self._groups[inputs, batch_norm]))
-        images = inputs(self.batch).astype(self.batch.images.dtype)
+        taps = Taps(tuple(self._groups[forward.key]))
+        variables = self.variables
+        if forward.weights is not None:
+            variables = variables._replace(params=forward.weights(variables.params, self.batch))
+        images = forward.inputs(self.batch).astype(self.batch.images.dtype)
         outputs = self.network.apply(
-            self.variables, self.arch, images, batch_norm=batch_norm, tap=taps
+            variables, self.arch, images, batch_norm=forward.batch_norm, tap=taps
         )
         return outputs.carry
 
     @cached_property
-    def _linearised(self) -> tuple[jax.Array, Callable[..., Any], Any]:
+    def _linearised(self) -> Linearised:
+        return self._curved[2][1] if self._curvature else self._linearise(self.variables.params)
+
+    def _linearise(self, params: Any) -> Linearised:
         """The logits, their pullback to (parameters, images, gradient taps), and the taps' carries."""
-        taps = Taps(tuple(self._groups[images_of, "batch"]))
+        taps = Taps(tuple(self._groups[_PLAIN]))
         zeros = tuple(jnp.zeros(()) for _ in self._gradient_taps)
 
         def run(params: Any, images: jax.Array, zeros: tuple[jax.Array, ...]) -> Any:
@@ -173,9 +235,29 @@ class Passes:
             )
             return outputs.logits, outputs.carry
 
-        return jax.vjp(run, self.variables.params, self.batch.images, zeros, has_aux=True)
+        return jax.vjp(run, params, self.batch.images, zeros, has_aux=True)
+
+    @cached_property
+    def _of_sum(self) -> Any:
+        logits, pull, _ = self._linearised
+        return pull(jnp.ones_like(logits))
 
     @cached_property
     def _of_loss(self) -> Any:
-        logits, pull, _ = self._linearised
+        return self._curved[2][0] if self._curvature else self._pulled(self._linearised)
+
+    def _pulled(self, linearised: Linearised) -> Any:
+        logits, pull, _ = linearised
         return pull(jax.grad(cross_entropy)(logits, self.labels).astype(logits.dtype))
+
+    @cached_property
+    def _curved(self) -> Any:
+        """The loss's gradients, their pullback to a factor of all weights, and what they come from."""
+
+        def run(factor: jax.Array) -> Any:
+            scale = lambda p: p * factor.astype(p.dtype) if p.ndim > 1 else p  # noqa: E731
+            linearised = self._linearise(jax.tree.map(scale, self.variables.params))
+            of_loss = self._pulled(linearised)
+            return tensors(of_loss[0]), (of_loss, linearised)
+
+        return jax.vjp(run, jnp.ones(()), has_aux=True)

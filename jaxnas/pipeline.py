@@ -22,6 +22,7 @@ from jaxnas.data.load import from_arrays, load
 from jaxnas.errors import InputError
 from jaxnas.outcome import conclude, print_outcome
 from jaxnas.proxies import get_proxies
+from jaxnas.proxies.presets import resolve
 from jaxnas.ranking import population
 from jaxnas.runs import Run, check_free, writing
 from jaxnas.search_spaces import get_space
@@ -78,7 +79,7 @@ def run_search(
     elif config.out is not None:
         check_free(Path(config.out))
     space = space or get_space(config.space)
-    get_proxies(config.rank.proxies or space.default_proxies)
+    get_proxies(resolve(config.rank.proxies or space.default_proxies, config.rank.combine)[0])
     screen = Screen(quiet=quiet)
     loaded = _dataset(data, config)
     backend.enable_compilation_cache()

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.errors import InputError
 from jaxnas.network import Scorable, Variables
 from jaxnas.nn.context import BatchNormMode, GradientTap, Tap
 from jaxnas.passes import Batch, Forward, Passes, images_of
 
 __all__ = ["Batch", "CountProxy", "ForwardProxy", "GradientProxy", "Passes", "Proxy", "evaluate"]
 
-SHARED = {"loss_gradient", "image_gradient"}
+SHARED = {"loss_gradient", "loss_curvature", "image_gradient", "sample_gradients"}
 """What proxies may need that is computed from one forward pass of the images."""
 
 
@@ -56,13 +57,17 @@ class ForwardProxy(Proxy):
     """Read off one forward pass: `finish` turns the carry that the tap has folded into the score.
 
     `tap` is a tap, or a function that makes one for a network. `inputs` makes of a batch the images
-    that are passed. Those that agree in `inputs` and `batch_norm` share one pass.
+    that are passed, and `weights`, if given, of the parameters and the batch the parameters that are
+    used. Those that agree in these and `batch_norm` share one pass. `adjust`, if given, makes the score
+    of what `finish` gives, the network, its variables and the architecture.
     """
 
     tap: Tap | Callable[[Scorable], Tap]
     finish: Callable[[Any], jax.Array]
     inputs: Callable[[Batch], jax.Array] = images_of
     batch_norm: BatchNormMode = "batch"
+    weights: Callable[[Any, Batch], Any] | None = None
+    adjust: Callable[[jax.Array, Scorable, Variables, jax.Array], jax.Array] | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -71,7 +76,19 @@ class ForwardProxy(Proxy):
 
     def forward(self, network: Scorable) -> Forward:
         """The forward pass that it reads."""
-        return Forward(self.inputs, self.batch_norm, self.tap_for(network))
+        return Forward(self.inputs, self.batch_norm, self.tap_for(network), self.weights)
+
+    def score(
+        self, carry: Any, network: Scorable, variables: Variables, arch: jax.Array
+    ) -> jax.Array:
+        """The score `float32[]` of `arch`, whose pass has left this carry."""
+        score = jnp.asarray(self.finish(carry), jnp.float32)
+        return score if self.adjust is None else self.adjust(score, network, variables, arch)
+
+    def image_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """`(H, W, C)` of the images that are passed where those of the batch have this shape."""
+        images = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+        return jax.eval_shape(lambda x: self.inputs(Batch(x, None)), images).shape[1:]
 
     def tap_for(self, network: Scorable) -> Tap:
         """The tap that listens to this network."""
@@ -85,13 +102,15 @@ class GradientProxy(Proxy):
 
     `needs` names what it asks of the passes: `loss_gradient` and `image_gradient` are shared by all
     proxies that name them, and so is their forward pass; whatever else it says is its own business.
-    `gradient_tap`, if given, listens to the loss's gradients at activations.
+    `gradient_tap`, if given, listens to the loss's gradients at activations. With `reads_attention` it
+    reads the matrices of self-attention, and is refused where there are none.
     """
 
     score: Callable[[Passes], jax.Array]
     needs: tuple[str, ...] = ("forward", "loss_gradient")  # pyright: ignore
     gradient_tap: GradientTap | None = None
     reads_blocks: bool = False
+    reads_attention: bool = False
 
     @property
     def reports(self) -> frozenset[str]:
@@ -121,11 +140,22 @@ def evaluate(
         forwards=tuple(forward.values()),
         gradient_taps=[p.gradient_tap for p in graded if p.gradient_tap is not None],
         gradients=any(SHARED & set(p.needs) for p in graded),
+        curvature=any("loss_curvature" in p.needs for p in graded),
     )
     found: dict[str, jax.Array] = {}
     for p in proxies:
         if isinstance(p, ForwardProxy):
-            found[p.name] = p.finish(passes.carry(forward[p.name]))
+            carry = passes.carry(forward[p.name])
+            found[p.name] = p.score(carry, network, variables, arch)
         elif isinstance(p, GradientProxy):
             found[p.name] = p.score(passes)
-    return {name: jnp.asarray(score, jnp.float32) for name, score in found.items()}
+    return {name: _number(name, score) for name, score in found.items()}
+
+
+def _number(name: str, score: Any) -> jax.Array:
+    """`float32[]`, or a sentence on what a user's own function has given instead."""
+    shape = getattr(score, "shape", () if isinstance(score, float | int) else None)
+    if shape != ():
+        got = f"a {type(score).__name__}" if shape is None else f"an array of shape {shape}"
+        raise InputError(f"The proxy {name} gives {got}; expected one number.")
+    return jnp.asarray(score, jnp.float32)

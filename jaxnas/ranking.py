@@ -17,6 +17,7 @@ from jaxnas.network import Network
 from jaxnas.proxies import get_proxies
 from jaxnas.proxies.presets import resolve
 from jaxnas.proxy import Batch, ForwardProxy, GradientProxy, Proxy
+from jaxnas.report import DEVIATION
 from jaxnas.scoring.combine import COMBINATIONS
 from jaxnas.scoring.per_architecture import score_per_architecture
 from jaxnas.scoring.shared_prefix import score_shared_prefix
@@ -88,7 +89,7 @@ def rank(
     images: Any,
     labels: Any = None,
     *,
-    proxies: str | Sequence[str] | None = None,
+    proxies: str | Sequence[str | Proxy | Callable[..., Any]] | None = None,
     combine: str | None = None,
     seed: int = 0,
     batch_size: int = 32,
@@ -106,7 +107,8 @@ def rank(
         images: `[n, H, W, C]` or `[n, H, W]`, uint8 or float; standardised per channel here.
         labels: integers `[n]`; only some proxies need them.
         proxies: names of training-free scores, as a list or separated by commas, or one preset of
-            `jaxnas.proxies.presets`; default `space.default_proxies`.
+            `jaxnas.proxies.presets`; default `space.default_proxies`. One's own are named as
+            `module:function` or are in the list themselves (`jaxnas.as_proxy`).
         combine: how several become one, a name of `jaxnas.scoring.combine.COMBINATIONS`; default: that
             of the preset named in `proxies`, else `log_rank`.
         seed: of the initial weights and of which images are used.
@@ -305,7 +307,7 @@ def score_rows(
     Weights have the images' type.
     """
     progress = progress or Progress()
-    _check_reports(network, proxies)
+    check_applies(network, proxies)
     dtype = batch.images.dtype
     variables = network.init(jax.random.key(seed))
     variables = variables._replace(params=jax.tree.map(lambda a: a.astype(dtype), variables.params))
@@ -339,25 +341,54 @@ def _executor(name: str, network: Network, proxies: Sequence[Proxy]) -> Callable
     return executors[name]
 
 
-def _check_reports(network: Network, proxies: Sequence[Proxy]) -> None:
-    """A proxy that reads ReLUs says nothing of a network that has none."""
+def check_applies(network: Network, proxies: Sequence[Proxy]) -> None:
+    """A proxy that reads ReLUs says nothing of a network that has none; `InputError` then."""
     for p in proxies:
         kinds = frozenset[str]()
         if isinstance(p, ForwardProxy):
             kinds = p.tap_for(network).kinds
         elif isinstance(p, GradientProxy):
             kinds = p.reports
-        if kinds and not kinds & network.survey.reports.keys():
+        read = [_REPORTS[kind] for kind in sorted(kinds)]
+        there = not kinds or bool(kinds & network.survey.reports.keys())
+        if isinstance(p, GradientProxy) and p.reads_attention and not network.linear_maps.attention:
+            read, there = ["the weights of self-attention"], False
+        if not there:
             raise InputError(
-                f"{p.name} reads {' and '.join(_REPORTS[k] for k in sorted(kinds))}, and the networks "
-                "of this space have none: it does not apply here."
+                f"{p.name} reads {' and '.join(read)}, and the networks of this space have none: "
+                "it does not apply here."
             )
+        if isinstance(p, ForwardProxy):
+            _check_takes(network, p)
+
+
+def _check_takes(network: Network, proxy: ForwardProxy) -> None:
+    """Networks with weights for each pixel take images of one size, and a proxy may make others."""
+    shape = (network.resolution, network.resolution, network.image_channels)
+    made = proxy.image_shape(shape)
+    if made == shape:
+        return
+    images = jax.ShapeDtypeStruct((2, *made), jnp.float32)
+    arch = np.zeros(1 + max(map(int, network.survey.decisions), default=0), np.int32)
+
+    def run(images: jax.Array) -> jax.Array:
+        return network.apply(network.init(jax.random.key(0)), arch, images).logits
+
+    try:
+        jax.eval_shape(run, images)
+    except (TypeError, ValueError) as error:  # what JAX raises at shapes
+        raise InputError(
+            f"{proxy.name} is computed on {proxy.protocol}, and the networks of this space take no "
+            f"other images than those of {shape[0]}x{shape[1]} pixels: it does not apply here."
+        ) from error
 
 
 _REPORTS = {
     "pre_activation": "the inputs of ReLUs",
     "affine": "the outputs of convolutions and linear layers",
     "block": "the values between blocks",
+    "batch_norm": "the inputs of batch normalisation",
+    "features": "the input of the global pooling",
 }
 
 
@@ -410,12 +441,13 @@ def _table(
     combine: str,
 ) -> pd.DataFrame:
     stacks = {p.name: np.stack([scores[p.name] for scores in drawn]) for p in proxies}
-    scores = {name: stack.mean(axis=0) for name, stack in stacks.items()}
+    with np.errstate(invalid="ignore"):  # of infinities of both signs
+        scores = {name: stack.mean(axis=0) for name, stack in stacks.items()}
     promising = {p.name: oriented(p, scores[p.name]) for p in proxies}
     score = np.where(scoring.connected, COMBINATIONS[combine](promising), -np.inf)
     columns = dict(scores)
     if len(drawn) > 1:
-        columns |= {f"{name}_std": _deviation(stack) for name, stack in stacks.items()}
+        columns |= {f"{name}{DEVIATION}": _deviation(stack) for name, stack in stacks.items()}
     table = pd.DataFrame(
         {
             "index": np.arange(len(scoring.archs)),

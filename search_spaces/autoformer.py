@@ -50,7 +50,7 @@ class AutoFormer(SearchSpace):
     12, 13, 14 become n - 2, n - 1, n, and what is decided about the others has no effect. Patches
     have 16 pixels a side at 224 pixels; smaller images have smaller ones (`patch_side`).
 
-    There are no ReLUs, so that `naswot` does not apply. Candidates are trained with six layers by
+    There are no ReLUs, so that `naswot` and its like do not apply; `dss` reads self-attention. Candidates are trained with six layers by
     default: deeper ones hardly begin to learn in a few epochs of plain SGD, for which a learning rate of
     0.05 suits them better than the usual 0.1. The searched AutoFormer-T of the paper has MLP
     ratios of 3 too, which neither its search space nor this one has.
@@ -67,7 +67,9 @@ class AutoFormer(SearchSpace):
     official_size = Size(channels=240, cells=(LAYERS,), resolution=224)
     proxy_size = Size(channels=30, cells=(LAYERS,), resolution=8)
     train_size = Size(channels=60, cells=(6,), resolution=32)
-    default_proxies = ("grad_norm", "params")
+    # DSS was made for this space (its paper ranks AutoFormer's networks) and needs no labels; the number
+    # of parameters is what every proxy has to add to.
+    default_proxies = ("dss", "params")
     default_sample = 1000
 
     @property
@@ -171,7 +173,7 @@ class TransformerLayer(nnx.Module):
             LayerNorm(embedding),
             QueryKeyValue(embedding, heads),
             SelfAttention(head, grid=grid),
-            Linear(heads, embedding),
+            Linear(heads, embedding, role="attention"),
         )
         self.mlp = Sequential(
             LayerNorm(embedding), Linear(embedding, units), GELU(), Linear(units, embedding)

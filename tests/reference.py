@@ -22,12 +22,13 @@ def by_name(tree: Any) -> dict[str, jax.Array]:
 class Reference:
     """One pass of `arch` over `images`.
 
-    Gives `logits`, every ReLU's input in `pre_activations`, and by name the mean and unbiased
-    variance of what each batch norm sees in `statistics`.
+    Gives `logits`, every ReLU's input in `pre_activations`, every convolution's output in
+    `convolutions`, and by name the mean and unbiased variance of what each batch norm sees in
+    `statistics`.
     """
 
     def __init__(self, weights: dict[str, jax.Array], arch: np.ndarray, images: jax.Array) -> None:
-        self.weights, self.pre_activations = weights, []
+        self.weights, self.pre_activations, self.convolutions = weights, [], []
         self.statistics: dict[str, jax.Array] = {}
         x = self.batch_norm("stem.modules.1", self.conv("stem.modules.0", images))
         for i in range(1 + max(int(n.split(".")[1]) for n in weights if n.startswith("blocks"))):
@@ -56,7 +57,9 @@ class Reference:
 
     def reduction(self, name: str, x: jax.Array) -> jax.Array:
         inner = self.relu_conv_norm(f"{name}.conv_a", x, stride=2)
-        pooled = lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID") / 4
+        window = ((1, 2, 2, 1), (1, 2, 2, 1), "SAME")
+        cells = lax.reduce_window(jnp.ones_like(x), 0.0, lax.add, *window)
+        pooled = lax.reduce_window(x, 0.0, lax.add, *window) / cells
         shortcut = self.conv(f"{name}.shortcut.modules.1", pooled)
         return shortcut + self.relu_conv_norm(f"{name}.conv_b", inner)
 
@@ -73,7 +76,9 @@ class Reference:
         pad = w.shape[0] // 2
         layout = ("NHWC", "HWIO", "NHWC")
         pads = [(pad, pad), (pad, pad)]
-        return lax.conv_general_dilated(x, w, (stride, stride), pads, dimension_numbers=layout)
+        y = lax.conv_general_dilated(x, w, (stride, stride), pads, dimension_numbers=layout)
+        self.convolutions.append(y)
+        return y
 
     def batch_norm(self, name: str, x: jax.Array) -> jax.Array:
         mean, variance = x.mean((0, 1, 2), keepdims=True), x.var((0, 1, 2), keepdims=True)

@@ -36,6 +36,7 @@ ANOTHER = {
     "data.test_fraction": 0.1,
     "rank.proxies": ("params", "grad_norm"),
     "rank.combine": "rank_mean",
+    "rank.dtype": "bfloat16",
     "rank.executor": "per_architecture",
 }
 """A value of each key that is not its default; numbers of the rest are counted up."""
@@ -156,6 +157,10 @@ def test_an_unknown_key_is_named_with_the_nearest(written, says):
         ("preset", "quik", "Unknown preset 'quik'; did you mean quick?"),
         ("rank.executor", "shared", "Unknown executor 'shared'; did you mean shared_prefix?"),
         ("rank.combine", "mean", "Unknown combination 'mean'; did you mean rank_mean?"),
+        ("rank.dtype", "float16", "Unknown dtype 'float16'; did you mean bfloat16 or float32?"),
+        ("rank.dtype", None, "rank.dtype is None, expected some text."),
+        ("rank.repeats", 0, "rank.repeats is 0, expected a whole number of at least 1."),
+        ("rank.repeats", "two", "rank.repeats is 'two', expected a whole number of at least 1."),
         ("train.learning_rate", "0", "expected a number above 0."),
         ("train.learning_rate", "nan", "expected a number above 0."),
         ("train.learning_rate", "inf", "train.learning_rate is inf, expected a finite number."),

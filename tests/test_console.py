@@ -46,6 +46,23 @@ def test_numbers_are_to_the_right_and_names_to_the_left():
     screen, file = screen_of(80)
     screen.table("", ["role", "networks"], [["largest", 1], ["random", 12]])
     assert file.getvalue().splitlines()[-2:] == ["largest         1", "random         12"]
+    screen.table("", ["a", "b ±"], [["x", "1.000 ± 0.500"], ["y", "-inf"], ["z", "10.25 ± 0.125"]])
+    ends = [line.rstrip() for line in file.getvalue().splitlines()[-3:]]
+    assert ends == ["x  1.000 ± 0.500", "y           -inf", "z  10.25 ± 0.125"]
+
+
+def test_brackets_in_a_cell_are_no_markup():
+    screen, file = screen_of(80)
+    screen.table("of [a, b]", ["[red]x"], [["K[i, j] = [bold]"]])
+    said = file.getvalue()
+    assert all(part in said for part in ("of [a, b]", "[red]x", "K[i, j] = [bold]"))
+
+
+def test_a_folded_column_breaks_between_words():
+    screen, file = screen_of(30)
+    screen.table("", ["name", "says"], [["first", "one two three four five six"]], folded=["says"])
+    lines = [line.split() for line in file.getvalue().splitlines()[-2:]]
+    assert lines == [["first", "one", "two", "three", "four", "five"], ["six"]]
 
 
 def test_a_sentence_breaks_between_words_and_what_may_be_copied_stays_whole():

@@ -13,7 +13,7 @@ from jaxnas.errors import InputError
 from jaxnas.module_score import as_network, score
 from jaxnas.nn.context import Context
 from jaxnas.proxies import PROXIES, get_proxies
-from jaxnas.proxy import Batch
+from jaxnas.proxy import Batch, ForwardProxy
 from jaxnas.scoring.per_architecture import score_per_architecture
 from jaxnas.search_spaces.nasbench201 import NASBench201
 from jaxnas.spaces import Size
@@ -167,6 +167,14 @@ def test_scores_are_plain_floats_in_the_order_asked_for(net, scores):
 
 @pytest.mark.parametrize("name", PROXIES)
 def test_every_proxy_scores_a_module_alone_as_in_company(net, scores, name):
+    p = PROXIES[name]
+    reads = getattr(p, "reports", frozenset())
+    if isinstance(p, ForwardProxy):
+        reads = p.tap_for(as_network(net, IMAGES.shape[1:])[0]).kinds
+    if reads - {"pre_activation"} or getattr(p, "reads_attention", False):
+        with pytest.raises(InputError, match=f"{name} reads .* (only networks of|has no)"):
+            score(net, IMAGES, LABELS, proxies=[name])
+        return
     alone = score(net, IMAGES, LABELS, proxies=[name])
     assert list(alone) == [name]
     assert np.isfinite(alone[name])

@@ -99,7 +99,7 @@ class Squares:
     kinds: frozenset[str]
     factor: float = 1.0
 
-    def contribution(self, kind, value, gradient, active):
+    def contribution(self, kind, value, gradient, active, fan_in):
         return self.factor * jnp.square(value * gradient).sum()
 
 

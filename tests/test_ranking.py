@@ -1,6 +1,7 @@
 """`jaxnas.rank`: a whole space ranked from Python, and going on where a ranking was interrupted."""
 
 import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ def x():
 def of_all(space, network, batch, proxies, **options):
     """The ranking of all architectures by one network and batch."""
     return rank_population(
-        space, space.all(), lambda kind: network, lambda side: batch, proxies, **options
+        space, space.all(), lambda kind: network, lambda side, seed: batch, proxies, **options
     )
 
 
@@ -141,6 +142,9 @@ def test_both_executors_rank_alike(few, x, space):
         ({"proxies": ["naswott"]}, "Unknown proxy 'naswott'; did you mean naswot"),
         ({"proxies": []}, "No proxy was given"),
         ({"combine": "mean"}, "Unknown combination 'mean'; did you mean rank_mean"),
+        ({"repeats": 0}, "repeats is 0, expected at least 1"),
+        ({"dtype": "float16"}, "Unknown dtype 'float16'; did you mean bfloat16 or float32"),
+        ({"proxies": ["te_nas", "params"]}, "te_nas is a combination of proxies"),
         ({"batch_size": 41}, "The batch size 41 is larger than the 40 images there are"),
         ({"images": np.zeros((40, 64))}, r"images has shape \(40, 64\)"),
         ({"images": np.full((40, 8, 8, 3), np.nan)}, "images has 7680 values that are NaN"),
@@ -170,8 +174,8 @@ def test_images_are_picked_without_repetition():
     assert not np.array_equal(picked, pick_batch(50, 40, 4))
 
 
-def sum_of_choices(network, variables, arch, batch):
-    return jnp.sum(arch).astype(jnp.float32)
+def sum_of_choices(passes):
+    return jnp.sum(passes.arch).astype(jnp.float32)
 
 
 @pytest.mark.parametrize("executor", ["shared_prefix", "per_architecture"])
@@ -189,6 +193,144 @@ def test_a_ranking_goes_on_after_what_was_finished(executor, tiny, batch, space,
         table = of_all(space, tiny, batch, proxies, progress=progress, **options)
         pd.testing.assert_frame_equal(table, whole, rtol=1e-4)
         assert sum(len(part["naswot"]) for part in heard) == len(rows) - done
+
+
+class TestRepeats:
+    """Several initialisations and batches: means, deviations, and going on in the middle."""
+
+    OPTIONS: ClassVar = {"size": SIZE, "proxies": ["naswot", "params"], "batch_size": 16}
+
+    def test_scores_are_means_over_the_following_seeds(self, few, x, space):
+        table = rank(space, x, seed=4, repeats=3, **self.OPTIONS)
+        assert list(table.columns) == [
+            *("index", "arch", "naswot", "params", "naswot_std", "params_std", "score", "rank")
+        ]
+        singles = [
+            rank(space, x, seed=seed, **self.OPTIONS).set_index("index").loc[table["index"]]
+            for seed in (4, 5, 6)
+        ]
+        scores = np.stack([single["naswot"] for single in singles])
+        assert len({tuple(row) for row in scores}) == 3
+        connected = np.isfinite(table["params"])
+        np.testing.assert_allclose(table["naswot"], scores.mean(0))
+        finite = np.isfinite(scores).all(axis=0)  # a singular kernel is none, though connected
+        deviations = table["naswot_std"]
+        np.testing.assert_allclose(deviations[finite], scores[:, finite].std(0, ddof=1), rtol=1e-6)
+        assert (deviations[finite] > 0).sum() > 60
+        assert deviations[~finite].isna().all()
+        assert (table["params_std"][connected] == 0).all()
+        assert table.loc[~connected, ["naswot_std", "params_std"]].isna().all(axis=None)
+        assert np.isneginf(table.loc[~connected, ["naswot", "params", "score"]]).all(axis=None)
+        ranks = table[["naswot", "params"]].rank() / len(table)
+        np.testing.assert_allclose(
+            table["score"][connected], np.log(ranks).sum(axis=1)[connected], rtol=1e-6
+        )
+
+    def test_one_repeat_is_no_repeat(self, few, x, space):
+        once = rank(space, x, repeats=1, **self.OPTIONS)
+        pd.testing.assert_frame_equal(once, rank(space, x, **self.OPTIONS))
+        assert "naswot_std" not in once.columns
+
+    def test_a_failure_in_one_repeat_is_a_failure(self, few, x, space, monkeypatch):
+        def count(network, archs):
+            calls.append(len(archs))
+            values = archs.sum(1).astype(float)
+            return np.where(archs[:, 0] == len(calls), np.nan, values)
+
+        calls: list[int] = []
+        sick = CountProxy(name="sick", paper="none", count=count)
+        table = rank(space, x, repeats=2, executor="shared_prefix", size=SIZE, proxies=[sick])
+        first = np.stack([space.from_string(arch) for arch in table["arch"]])
+        failed = table["sick"].isna()
+        assert len(calls) == 2
+        assert failed.sum() == table.attrs["nan"]["sick"] > 0
+        assert table["sick_std"][failed].isna().all()
+        assert len(first) == len(table)
+
+    @pytest.mark.parametrize("executor", ["shared_prefix", "per_architecture"])
+    def test_it_goes_on_in_the_middle(self, executor, tiny, batch, space, monkeypatch):
+        fewer(monkeypatch, 80)
+
+        def batches(side, seed):
+            return batch._replace(images=batch.images * jnp.float32(seed + 1) - seed)
+
+        def ranked(progress=None):
+            proxies, options = get_proxies(["naswot", "params"]), {"executor": executor}
+            archs, network = space.all(), lambda kind: tiny
+            options |= {"repeats": 3, "seed": 2, "progress": progress}
+            return rank_population(space, archs, network, batches, proxies, **options)
+
+        parts = []
+        whole = ranked(Progress({}, parts.append))
+        rows = len(ranking.Scoring.of(space, space.all()).rows)
+        scores = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+        assert len(scores["naswot"]) == 3 * rows
+        assert whole["naswot_std"].max() > 0
+        for done in (30, rows, rows + 30, 2 * rows + 1, 3 * rows):
+            heard = []
+            finished = {name: values[:done] for name, values in scores.items()}
+            table = ranked(Progress(finished, heard.append))
+            pd.testing.assert_frame_equal(table, whole, rtol=1e-4)
+            assert sum(len(part["naswot"]) for part in heard) == 3 * rows - done
+
+
+class TestTypes:
+    """What networks are computed in, and what is added up in float32 all the same."""
+
+    @pytest.mark.parametrize("name", ["naswot", "grad_norm"])
+    def test_bfloat16_is_close_and_not_the_same(self, name, few, x, space):
+        options = {"size": SIZE, "proxies": [name], "labels": np.arange(40) % 4}
+        wide = rank(space, x, **options).set_index("index").sort_index()[name]
+        narrow = rank(space, x, dtype="bfloat16", **options).set_index("index").sort_index()[name]
+        finite = np.isfinite(wide) & np.isfinite(narrow)
+        assert finite.sum() > 60
+        assert (narrow[finite] != wide[finite]).mean() > 0.9
+        off = np.abs(narrow[finite] / wide[finite] - 1)
+        assert off.median() < {"naswot": 0.005, "grad_norm": 0.1}[name]
+        assert narrow[finite].rank().corr(wide[finite].rank()) > 0.9
+        pd.testing.assert_series_equal(
+            rank(space, x, dtype="float32", **options).set_index("index").sort_index()[name], wide
+        )
+
+    def test_networks_are_computed_in_it_and_determinants_in_float32(self, x, space, monkeypatch):
+        archs = space.all()[[15000, 9000]]
+        seen = []
+        proxy = PROXIES["naswot"]
+
+        def finish(kernel):
+            seen.append(kernel.dtype)
+            return proxy.finish(kernel)
+
+        def largest(kernel):
+            return kernel.max()
+
+        spied = dataclasses.replace(proxy, name="spied", finish=finish)
+        options = {"size": SIZE, "archs": archs, "dtype": "bfloat16", "batch_size": 8}
+        table = rank(space, x, proxies=[spied], executor="per_architecture", **options)
+        assert seen == [jnp.float32]
+        kernels = [
+            dataclasses.replace(proxy, name=f"k{i}{j}", finish=lambda k, i=i, j=j: k[i, j])
+            for i in range(8)
+            for j in range(8)
+        ]
+        entries = rank(space, x, proxies=kernels, executor="per_architecture", **options)
+        for index, score in zip(table["index"], table["spied"], strict=True):
+            row = entries[entries["index"] == index].iloc[0]
+            kernel = np.array([[row[f"k{i}{j}"] for j in range(8)] for i in range(8)], np.float64)
+            assert (kernel == np.round(kernel)).all()
+            assert kernel.max() > 256  # which bfloat16 could not count to
+            assert score == pytest.approx(np.linalg.slogdet(kernel)[1], rel=1e-5)
+
+    def test_weights_and_images_are_of_the_type(self, x, space):
+        def kinds(passes):
+            assert passes.batch.images.dtype == jnp.bfloat16
+            leaves = jax.tree.leaves(passes.variables.params)
+            assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.bfloat16)}
+            assert passes.weights[0].dtype == jnp.float32
+            return passes.logits.sum()
+
+        table = rank(space, x, size=SIZE, archs=space.all()[:2], proxies=[kinds], dtype="bfloat16")
+        assert len(table) == 2
 
 
 def test_gradients_are_left_to_the_executor_that_has_them(tiny, batch, space):

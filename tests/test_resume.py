@@ -6,6 +6,7 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from searching import (
     FLAGS,
@@ -156,6 +157,20 @@ def test_a_proxy_with_gradients_resumes_within_the_ranking(tmp_path, monkeypatch
     again = search(out=tmp_path / "run", resume=True, quiet=True)
     assert again.ranking.equals(whole.ranking)
     assert np.isfinite(again.ranking["grad_norm"]).sum() > 40
+
+
+@pytest.mark.parametrize("nth", [2, 5, 7])
+def test_a_ranking_resumes_in_any_of_its_repeats(nth, tmp_path, monkeypatch):
+    fewer(monkeypatch, 60)
+    monkeypatch.setattr(per_architecture, "ARCHS_PER_CALL", 16)
+    options = {"stages": "rank", "proxies": ["grad_norm", "params"], "repeats": 2}
+    whole = search(out=tmp_path / "whole", quiet=True, **TINY | options)
+    rows = [e for e in journal_of(tmp_path / "whole") if e["unit"] == "rows"]
+    assert len(rows) > 7
+    die(tmp_path / "run", "record", "rank rows", nth, **options)
+    again = search(out=tmp_path / "run", resume=True, quiet=True)
+    pd.testing.assert_frame_equal(again.ranking, whole.ranking)
+    assert whole.ranking["grad_norm_std"].max() > 0
 
 
 def test_a_torn_line_is_done_again(undisturbed, tmp_path, monkeypatch):

@@ -187,6 +187,30 @@ def test_seeds(tmp_path, monkeypatch):
     assert fingerprint("split") != fingerprint("first")
 
 
+def test_a_ranking_over_several_seeds_in_bfloat16(tmp_path, monkeypatch, capfd):
+    fewer(monkeypatch, 60)
+    monkeypatch.chdir(tmp_path)
+    flags = "--stages rank --channels 4 --resolution 8 --repeats 2 --out run --rank.dtype bfloat16"
+    assert main(flags.split()) == 0
+    ranking = pd.read_parquet(tmp_path / "run" / "ranking.parquet")
+    assert list(ranking.columns) == [
+        *("index", "arch", "naswot", "params", "naswot_std", "params_std", "score", "rank")
+    ]
+    said = capfd.readouterr()
+    assert "60 architectures to score without training, 2 times each." in said.err
+    first = ranking.iloc[0]
+    assert re.search(r"(?m)^rank +architecture +naswot ± +params +score", said.out)
+    row = rf"{first['naswot']:.3f} ± {first['naswot_std']:.3f} +{first['params']:,.0f} "
+    assert re.search(row, said.out)
+    assert "naswot ±" in (tmp_path / "run" / "report.html").read_text()
+    wide = search(out=tmp_path / "wide", seed=0, repeats=2, **RANK_ONLY).ranking
+    assert not wide["naswot"].equals(ranking["naswot"])
+    seeds = [search(out=tmp_path / f"{s}", seed=s, **RANK_ONLY).ranking for s in (0, 1)]
+    first, second = (table.set_index("index").sort_index()["naswot"] for table in seeds)
+    wide = wide.set_index("index").sort_index()["naswot"]
+    np.testing.assert_allclose(wide, (first + second) / 2)
+
+
 def test_stages_may_end_early(tmp_path, monkeypatch):
     fewer(monkeypatch, 60)
     ranked = search(out=tmp_path / "rank", **RANK_ONLY)
@@ -251,7 +275,15 @@ def test_a_path_may_be_a_path(tmp_path, monkeypatch):
         ({"data": images(9, 8, 8)[:1]}, "Data must be a name or path, .* got tuple"),
         ({"data": (*images(9, 8, 8), None)}, "Data must be a name or path, .* got tuple"),
         ({"data": (np.zeros((9, 64)), np.arange(9))}, r"x has shape \(9, 64\)"),
-        ({"proxies": ["naswot", "zico"]}, "Unknown proxy 'zico'"),
+        ({"proxies": ["naswot", "zicco"]}, "Unknown proxy 'zicco'; did you mean zico"),
+        ({"proxies": "te_nas,params"}, "te_nas is a combination of proxies"),
+        ({"proxies": "te_nas", "rank.combine": "vote"}, "te_nas combines its proxies by rank_mean"),
+        (
+            {"proxies": "dss"},
+            "dss reads the weights of self-attention, and the networks of this sp",
+        ),
+        ({"space": "autoformer", "proxies": "naswot"}, "naswot reads the inputs of ReLUs, and the"),
+        ({"rank.dtype": "half"}, "Unknown dtype 'half'; known: bfloat16, float32"),
         ({"epochs": None}, "train.epochs is None, expected a whole number"),
     ],
 )

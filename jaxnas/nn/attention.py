@@ -115,6 +115,8 @@ class QueryKeyValue(Layer):
     """Three linear layers with biases, of queries, keys and values."""
 
     affine = True
+    parts = 3
+    role = "attention"
     fan_in_drawn: ClassVar[tuple[str, ...]] = ("kernel", *BIASES)
 
     def __init__(self, inputs: int | Width, outputs: int | Width) -> None:

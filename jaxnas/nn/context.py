@@ -5,7 +5,7 @@ A network is written once, with `jaxnas.nn.Choice` where architectures differ. I
 architecture; `jaxnas.scoring.shared_prefix` follows a whole population at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -15,17 +15,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxnas.nn.nudge import nudged
+
 if TYPE_CHECKING:
     from jaxnas.nn.layers import BatchNorm, Choice, Layer
     from jaxnas.nn.width import Width
 
-BatchNormMode = Literal["batch", "update", "running", "none"]
-"""`batch`: the batch's own statistics; `update`: the same, and running averages move; `running`:
-the running averages; `none`: batch normalisation is left out, its scale and shift too."""
+BatchNormMode = Literal["batch", "halves", "update", "running", "none"]
+"""`batch`: the batch's own statistics; `halves`: each half of the batch its own, as in two passes;
+`update`: the batch's own, and running averages move; `running`: the running averages; `none`: batch
+normalisation is left out, its scale and shift too."""
 
-REPORTS = ("pre_activation", "affine", "block")
-"""What networks report: the inputs of ReLUs, the outputs of convolutions and linear layers, and the
-values between blocks (the stem's output and each block's, in order)."""
+REPORTS = ("pre_activation", "affine", "block", "batch_norm", "features")
+"""What networks report: the inputs of ReLUs, the outputs of convolutions and linear layers, the values
+between blocks (the stem's output and each block's, in order), the inputs of batch normalisation, and the
+features, which are the input of the global pooling."""
 
 
 class Tap(Protocol):
@@ -69,9 +73,17 @@ class GradientTap(Protocol):
         ...
 
     def contribution(
-        self, kind: str, value: jax.Array, gradient: jax.Array, active: jax.Array | None
+        self,
+        kind: str,
+        value: jax.Array,
+        gradient: jax.Array,
+        active: jax.Array | None,
+        fan_in: jax.Array,
     ) -> jax.Array:
-        """What one site adds, `float32[]`; `value` and `gradient` are `[B, ..., C]`."""
+        """What one site adds, `float32[]`; `value` and `gradient` are `[B, ..., C]`.
+
+        `fan_in: float32[]` is the number of weights that make a channel of an `affine` report, else 1.
+        """
         ...
 
 
@@ -84,19 +96,19 @@ class GradientTaps(NamedTuple):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _tapped(
-    tap: GradientTap, kind: str, value: jax.Array, zero: jax.Array, active: jax.Array | None
+    tap: GradientTap, kind: str, value: jax.Array, zero: jax.Array, site: tuple[Any, jax.Array]
 ) -> jax.Array:
     """`value`; backwards, the tap's contribution arrives at `zero`."""
     return value
 
 
 def _tapped_backward(tap: GradientTap, kind: str, kept: Any, gradient: jax.Array) -> Any:
-    value, active = kept
-    heard = tap.contribution(kind, value, gradient, active).astype(jnp.float32)
-    return gradient, heard, jax.tree.map(jnp.zeros_like, active)
+    value, site = kept
+    heard = tap.contribution(kind, value, gradient, *site).astype(jnp.float32)
+    return gradient, heard, jax.tree.map(jnp.zeros_like, site)
 
 
-_tapped.defvjp(lambda tap, kind, value, zero, active: (value, (value, active)), _tapped_backward)
+_tapped.defvjp(lambda tap, kind, value, zero, site: (value, (value, site)), _tapped_backward)
 
 
 @dataclass(frozen=True)
@@ -180,6 +192,7 @@ class Context:
         self.tap: Tap = tap if tap is not None else NoTap()
         self.gradient_taps = gradient_taps
         self.cuts = cuts
+        self.nudges: Mapping[int, jax.Array] = {}
         self.carry = self.tap.init(batch)
         self.statistics: dict[int, tuple[BatchNorm, tuple[jax.Array, jax.Array]]] = {}
         self.blocks: list[Block] = []
@@ -187,10 +200,12 @@ class Context:
     def apply(self, layer: "Layer", x: Any) -> Any:
         """Compute one layer."""
         y = layer.forward(x, self)
+        if self.nudges:
+            y = nudged(layer, x, y, self, self.nudges)
         if layer.affine:
             width = layer.outputs
             active = None if width is None or isinstance(width, int) else self._mask(width)
-            y = self._heard("affine", y, active)
+            y = self._heard("affine", y, active, partial(self._fan_in, layer, x), layer.parts)
         return y
 
     def add(self, values: Sequence[Any]) -> Any:
@@ -229,14 +244,34 @@ class Context:
         """Keep a batch-norm layer's new running averages until the pass is over."""
         self.statistics[id(norm)] = (norm, (mean, variance))
 
-    def _heard(self, kind: str, value: Any, active: jax.Array | None) -> Any:
+    def _heard(
+        self,
+        kind: str,
+        value: Any,
+        active: jax.Array | None,
+        fan_in: Callable[[], jax.Array] = lambda: jnp.ones(()),
+        parts: int = 1,
+    ) -> Any:
         if kind in self.tap.kinds:
             more = self.tap.contribution(kind, value, active)
             self.carry = self.tap.fold(self.carry, more)
-        for tap, zero in zip(*(self.gradient_taps or ((), ())), strict=True):
-            if kind in tap.kinds:
-                value = _tapped(tap, kind, value, zero, active)
-        return value
+        pairs = zip(*(self.gradient_taps or ((), ())), strict=True)
+        taps = [(tap, zero) for tap, zero in pairs if kind in tap.kinds]
+        if not taps:
+            return value
+        shape = value.shape
+        if parts > 1:
+            value = value.reshape(*shape[:-2], -1)
+            active = None if active is None else jnp.tile(active, parts)
+        for tap, zero in taps:
+            value = _tapped(tap, kind, value, zero, (active, fan_in()))
+        return value.reshape(shape)
+
+    def _fan_in(self, layer: "Layer", x: jax.Array) -> jax.Array:
+        active = self.active(layer)
+        inputs = x.shape[-1] if active is None else active.sum()
+        # The multiply-adds of one output.
+        return jnp.asarray(layer.count(inputs, 1, 1)[1], jnp.float32)
 
     def _mask(self, width: "Width") -> jax.Array | None:
         return None if self.arch is None else width.mask(self.arch)
@@ -258,7 +293,7 @@ class Context:
         index = self.arch[choice.decision]
         if not isinstance(index, jax.Array):
             y = choice.branches[int(index)](x, self)
-            return y if onto is None else onto + y
+            return y if onto is None else self.add([onto, y])
         # A switch wants the same outputs from every branch: a branch hands back the statistics of
         # all the choice's batch norms, its own renewed and the others as they were.
         norms = choice.batch_norms() if self.batch_norm == "update" else []
@@ -268,7 +303,7 @@ class Context:
             def branch_fn(x: Any, onto: Any, carry: Any, statistics: Any) -> Any:
                 inner = self._inside(carry)
                 y = branch(x, inner)
-                y = y if onto is None else onto + y
+                y = y if onto is None else inner.add([onto, y])
                 after = [
                     inner.statistics[id(norm)][1] if id(norm) in inner.statistics else old
                     for norm, old in zip(norms, statistics, strict=True)
@@ -285,5 +320,5 @@ class Context:
 
     def _inside(self, carry: Any) -> "Context":
         inner = Context(self.arch, batch_norm=self.batch_norm, gradient_taps=self.gradient_taps)
-        inner.tap, inner.carry = self.tap, carry
+        inner.tap, inner.carry, inner.nudges = self.tap, carry, self.nudges
         return inner

@@ -44,6 +44,15 @@ class Layer(nnx.Module):
     """Parameters that are drawn with a deviation of 1 / sqrt(fan-in)."""
     affine: ClassVar[bool] = False
     """Whether it is a convolution or a linear layer, whose output is reported as `affine`."""
+    parts: ClassVar[int] = 1
+    """How many outputs it makes beside each other, along the axis before the channels'."""
+    role: str = ""
+    """`attention` for the linear layers of self-attention, which some proxies read apart."""
+
+    @property
+    def depth(self) -> int:
+        """How many convolutions and linear layers follow each other in it."""
+        return int(self.affine)
 
     def __call__(self, x: Any, ctx: Any) -> Any:
         """The output for `x`, whatever kind of value the context deals in."""
@@ -137,12 +146,15 @@ class Conv(Layer):
 
 
 class Linear(Layer):
-    """Fully connected, PyTorch's default initialisation."""
+    """Fully connected, PyTorch's default initialisation. `role` is that of `Layer`."""
 
     affine = True
     fan_in_drawn: ClassVar[tuple[str, ...]] = ("kernel", "bias")
 
-    def __init__(self, inputs: int | Width, outputs: int | Width, *, bias: bool = True) -> None:
+    def __init__(
+        self, inputs: int | Width, outputs: int | Width, *, bias: bool = True, role: str = ""
+    ) -> None:
+        self.role = role
         bound = largest(inputs) ** -0.5
         self.kernel = parameter((largest(inputs), largest(outputs)), bound=bound)
         self.bias = parameter((largest(outputs),), bound=bound) if bias else None
@@ -168,7 +180,7 @@ class BatchNorm(Layer):
     """Batch normalisation (Ioffe and Szegedy, arXiv:1502.03167) over all axes but the last.
 
     Running averages move by `momentum` (PyTorch's sense: the weight of the new batch) and use the
-    unbiased variance.
+    unbiased variance. Reports its input as `batch_norm`.
     """
 
     def __init__(
@@ -189,10 +201,17 @@ class BatchNorm(Layer):
         """A scale and a shift for each channel."""
         return 2 * inputs, 0
 
+    def __call__(self, x: Any, ctx: Any) -> Any:
+        """The output for `x`, reported on the way."""
+        return ctx.apply(self, ctx.report("batch_norm", x, self))
+
     def forward(self, x: jax.Array, ctx: Context) -> jax.Array:
         """`[B, ..., C] -> [B, ..., C]`; statistics in float32 whatever `x` is."""
         if ctx.batch_norm == "none":
             return x
+        if ctx.batch_norm == "halves":
+            whole = Context()
+            return jnp.concatenate([self.forward(half, whole) for half in jnp.split(x, 2)])
         if ctx.batch_norm == "running":
             mean, variance = self.mean[...], self.variance[...]
         else:
@@ -269,9 +288,13 @@ class MaxPool(Layer):
 
 
 class GlobalAvgPool(Layer):
-    """The mean over height and width."""
+    """The mean over height and width; reports its input as `features`."""
 
     keeps_zero = True
+
+    def __call__(self, x: Any, ctx: Any) -> Any:
+        """The output for `x`, reported on the way."""
+        return ctx.apply(self, ctx.report("features", x, self))
 
     def forward(self, x: jax.Array, ctx: Context) -> jax.Array:
         """`[B, H, W, C] -> [B, C]`."""

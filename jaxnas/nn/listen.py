@@ -114,7 +114,7 @@ class _Listener:
 
     def run(self, closed: Any, inputs: Sequence[_Value]) -> list[_Value]:
         """The jaxpr's outputs."""
-        jaxpr, consts = _opened(closed)
+        jaxpr, consts = opened(closed)
         env: dict[Any, _Value] = {}
 
         def read(atom: Any) -> _Value:
@@ -134,13 +134,13 @@ class _Listener:
         name = eqn.primitive.name
         if name == "max":
             self._hear_max(*inputs)
-        if not any(map(_mentions_max, _inner(eqn))) or eqn.params.get("name") in _NOT_RELU:
+        if not any(map(_mentions_max, inner_jaxprs(eqn))) or eqn.params.get("name") in _NOT_RELU:
             return _bind(eqn, inputs)
         if name in _INLINED:
-            return self.run(_inner(eqn)[0], inputs)
+            return self.run(inner_jaxprs(eqn)[0], inputs)
         if name in _CUSTOM:
             # Entered for what the tap hears; the outputs keep the function's own rules.
-            self.run(_inner(eqn)[0], inputs)
+            self.run(inner_jaxprs(eqn)[0], inputs)
             return _bind(eqn, inputs)
         if name == "scan":
             return self._scan(eqn, inputs)
@@ -171,16 +171,9 @@ class _Listener:
         return _Listener(self.tap, self.batch, carry)
 
     def _scan(self, eqn: JaxprEqn, inputs: list[_Value]) -> list[_Value]:
-        (body,) = _inner(eqn)
-        # Told from the shapes, as the parameter that says it differs between versions of JAX.
-        jaxpr, _ = _opened(body)
-        sliced = sum(
-            _aval(i).ndim > _aval(v).ndim for i, v in zip(eqn.invars, jaxpr.invars, strict=True)
-        )
-        carried = sum(
-            _aval(o).ndim == _aval(v).ndim for o, v in zip(eqn.outvars, jaxpr.outvars, strict=True)
-        )
-        first, last = len(inputs) - sliced - carried, len(inputs) - sliced
+        (body,) = inner_jaxprs(eqn)
+        first, last = scan_parts(eqn)
+        carried = last - first
         consts, carry, xs = inputs[:first], inputs[first:last], inputs[last:]
         images = any(value.images for value in inputs)
         units: list[int] = []
@@ -266,7 +259,20 @@ def _role(eqn: JaxprEqn, inputs: list[_Value]) -> str:
     return ""
 
 
-def _opened(closed: Any) -> tuple[Jaxpr, Sequence[Any]]:
+def scan_parts(eqn: JaxprEqn) -> tuple[int, int]:
+    """Where the inputs of a `scan` end to be constants, and where they end to be carried."""
+    # Told from the shapes, as the parameter that says it differs between versions of JAX.
+    jaxpr, _ = opened(inner_jaxprs(eqn)[0])
+    sliced = sum(
+        _aval(i).ndim > _aval(v).ndim for i, v in zip(eqn.invars, jaxpr.invars, strict=True)
+    )
+    carried = sum(
+        _aval(o).ndim == _aval(v).ndim for o, v in zip(eqn.outvars, jaxpr.outvars, strict=True)
+    )
+    return len(eqn.invars) - sliced - carried, len(eqn.invars) - sliced
+
+
+def opened(closed: Any) -> tuple[Jaxpr, Sequence[Any]]:
     """A jaxpr and its constants; versions of JAX differ in whether the two are one object."""
     return getattr(closed, "jaxpr", closed), getattr(closed, "consts", ())
 
@@ -275,27 +281,27 @@ def _aval(atom: Any) -> Any:
     return atom.aval
 
 
-def _inner(eqn: JaxprEqn) -> list[Any]:
+def inner_jaxprs(eqn: JaxprEqn) -> list[Any]:
     """The jaxprs among an equation's parameters."""
     members = [
         member
         for value in eqn.params.values()
         for member in (value if isinstance(value, tuple | list) else (value,))
     ]
-    return [member for member in members if hasattr(_opened(member)[0], "eqns")]
+    return [member for member in members if hasattr(opened(member)[0], "eqns")]
 
 
 def _mentions_max(closed: Any) -> bool:
     """Whether there is an elementwise maximum of arrays anywhere inside."""
     return any(
         (eqn.primitive.name == "max" and _aval(eqn.outvars[0]).ndim > 0)
-        or any(map(_mentions_max, _inner(eqn)))
-        for eqn in _opened(closed)[0].eqns
+        or any(map(_mentions_max, inner_jaxprs(eqn)))
+        for eqn in opened(closed)[0].eqns
     )
 
 
 def _multiply_adds(closed: Any) -> int:
-    return sum(map(_multiply_adds_of, _opened(closed)[0].eqns))
+    return sum(map(_multiply_adds_of, opened(closed)[0].eqns))
 
 
 def _multiply_adds_of(eqn: JaxprEqn) -> int:
@@ -308,7 +314,7 @@ def _multiply_adds_of(eqn: JaxprEqn) -> int:
         kernel = _aval(eqn.invars[1])
         terms = kernel.size // kernel.shape[eqn.params["dimension_numbers"].rhs_spec[0]]
         return _aval(eqn.outvars[0]).size * terms // math.prod(eqn.params["lhs_dilation"])
-    inner = [_multiply_adds(closed) for closed in _inner(eqn)]
+    inner = [_multiply_adds(closed) for closed in inner_jaxprs(eqn)]
     if not any(inner):
         return 0
     if name == "cond":

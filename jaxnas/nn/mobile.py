@@ -61,6 +61,11 @@ class SqueezeExcite(Layer):
         self.excite = parameter((between, built), bound=between**-0.5)
         self.excite_bias = parameter((built,), bound=between**-0.5)
 
+    @property
+    def depth(self) -> int:
+        """Two fully connected layers, though no report is made of them."""
+        return 2
+
     def _squeezed(self, channels: Any) -> Any:
         return divisible(np.asarray(channels) // self.reduction)
 

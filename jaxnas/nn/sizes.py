@@ -38,6 +38,11 @@ class Sizes:
             tables[key] = tables.get(key, zero) + np.stack([params, macs])
         return cls(_merged(tables))
 
+    @property
+    def largest(self) -> int:
+        """Parameters, were every table to have its largest choice."""
+        return int(sum(table[0].max() for table in self.tables.values()))
+
     def __call__(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Parameters and multiply-adds of `rows: int[N, P]`, `int64[N]` each."""
         rows = np.asarray(rows)

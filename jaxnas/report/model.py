@@ -4,10 +4,28 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from jaxnas.errors import InputError
 from jaxnas.graph import CellGraph
+
+DEVIATION = "_std"
+"""What the name of the column ends in that holds the deviation of a proxy's score over repeats."""
+
+
+def score_columns(ranking: pd.DataFrame) -> dict[str, str | None]:
+    """The proxies' columns, each with that of its deviation; None where all repeats agree."""
+    fixed = ("index", "arch", "rank", "score")
+    numbers = [str(c) for c in ranking.select_dtypes("number").columns if c not in fixed]
+    deviations = {f"{c}{DEVIATION}" for c in numbers} & set(numbers)
+    varying = {c for c in deviations if np.any(ranking[c].to_numpy(float) > 0)}
+    return {
+        c: f"{c}{DEVIATION}" if f"{c}{DEVIATION}" in varying else None
+        for c in numbers
+        if c not in deviations
+    }
+
 
 ROLES = ("winner", "candidate", "largest", "random")
 

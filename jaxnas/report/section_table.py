@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from jaxnas.report.formats import MISSING, number, percent, si
-from jaxnas.report.model import ReportData, TrainedCandidate
+from jaxnas.report.model import ReportData, TrainedCandidate, score_columns
 from jaxnas.report.roles import NAMES
 from jaxnas.report.section import Section, fill
 
@@ -29,11 +29,10 @@ class Row:
     accuracies: tuple[str, ...]
 
 
-def score_columns(data: ReportData) -> list[str]:
-    """The proxies' columns (all further ones of numbers), and `score` last."""
-    fixed = ("index", "arch", "rank", "score")
-    numbers = data.ranking.select_dtypes("number").columns
-    return [str(c) for c in numbers if c not in fixed] + ["score"]
+def headings(data: ReportData) -> list[str]:
+    """The proxies, with a ± where there is a deviation over repeats, and `score` last."""
+    columns = score_columns(data.ranking)
+    return [*(f"{name} ±" if deviation else name for name, deviation in columns.items()), "score"]
 
 
 def accuracy_columns(data: ReportData) -> list[str]:
@@ -82,13 +81,18 @@ def _row(data: ReportData, ranked: dict, run: TrainedCandidate | None) -> Row:
         role=role,
         role_name=NAMES[role][0] if role else "",
         diverged=bool(run and run.diverged),
-        scores=tuple(_score(name, ranked.get(name)) for name in score_columns(data)),
+        scores=_scores(data, ranked),
         accuracies=_accuracies(data, run, role),
     )
 
 
-def _score(name: str, value: float | None) -> str:
-    return si(value) if name in _COUNTS else number(value)
+def _scores(data: ReportData, ranked: dict) -> tuple[str, ...]:
+    cells = []
+    for name, deviation in score_columns(data.ranking).items():
+        cell = si(ranked.get(name)) if name in _COUNTS else number(ranked.get(name))
+        spread = ranked.get(deviation, math.nan) if deviation else math.nan
+        cells.append(f"{cell} ± {number(spread, 2)}" if math.isfinite(spread) else cell)
+    return (*cells, number(ranked.get("score")))
 
 
 def _accuracies(data: ReportData, run: TrainedCandidate | None, role: str) -> tuple[str, ...]:
@@ -105,7 +109,7 @@ def _accuracies(data: ReportData, run: TrainedCandidate | None, role: str) -> tu
 def _render(data: ReportData) -> Markup:
     return fill(
         "table.html",
-        score_columns=score_columns(data),
+        score_columns=headings(data),
         accuracy_columns=accuracy_columns(data),
         rows=rows(data),
     )

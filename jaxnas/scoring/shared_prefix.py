@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.network import Network, Variables
@@ -49,8 +48,8 @@ def score_shared_prefix(
     groups: dict[Any, list[ForwardProxy]] = defaultdict(list)
     for p in proxies:
         if isinstance(p, ForwardProxy):
-            groups[p.inputs, p.batch_norm].append(p)
-    passes = [_Pass.of(network, batch, group) for group in groups.values()]
+            groups[p.forward(network).key].append(p)
+    passes = [_Pass.of(network, variables, batch, group) for group in groups.values()]
     size = group or min(
         (group_size(network, variables, archs, p.images) for p in passes), default=len(archs) or 1
     )
@@ -71,38 +70,61 @@ class _Pass:
     """A forward pass and the proxies that read it."""
 
     proxies: tuple[ForwardProxy, ...]
+    variables: Variables
     images: jax.Array
     batch_norm: BatchNormMode
     tap: Taps
 
     @classmethod
-    def of(cls, network: Network, batch: Batch, proxies: Sequence[ForwardProxy]) -> "_Pass":
-        images = jax.jit(proxies[0].inputs)(batch).astype(batch.images.dtype)
-        taps = Taps(tuple(p.tap_for(network) for p in proxies))
-        return cls(tuple(proxies), images, proxies[0].batch_norm, taps)
+    def of(
+        cls,
+        network: Network,
+        variables: Variables,
+        batch: Batch,
+        proxies: Sequence[ForwardProxy],
+    ) -> "_Pass":
+        first = proxies[0]
+        images = jax.jit(first.inputs)(batch).astype(batch.images.dtype)
+        if first.weights is not None:
+            made = jax.jit(first.weights)(variables.params, batch)
+            variables = variables._replace(params=made)
+        taps = Taps(tuple(dict.fromkeys(p.tap_for(network) for p in proxies)))
+        return cls(tuple(proxies), variables, images, first.batch_norm, taps)
 
     def scores(self, network: Network, variables: Variables, archs: np.ndarray) -> dict[str, Any]:
         """Each proxy's score of each row, rows of a fixed number at a time."""
         ctx = SharedContext(archs, self.tap, batch_norm=self.batch_norm)
-        network.bound_module(variables)(ctx.input(self.images), ctx)
+        network.bound_module(self.variables)(ctx.input(self.images), ctx)
         ctx.settle()
-        size = min(FINISH_ROWS, len(archs))
+        shapes = jax.eval_shape(lambda: self.tap.init(len(self.images)))
+        carried = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+        size = min(FINISH_ROWS, max(1, int(FINISH_BYTES // max(carried, 1))), len(archs))
         parts: dict[str, list[np.ndarray]] = {p.name: [] for p in self.proxies}
         for start in range(0, len(archs), size):
             # The last rows anew, rather than another shape.
             first = min(start, len(archs) - size)
             carries = ctx.carry(len(self.images), slice(first, first + size))
-            for p, carry in zip(self.proxies, carries, strict=True):
-                parts[p.name].append(np.asarray(_finish(p, carry))[start - first :])
+            for p in self.proxies:
+                carry = carries[self.tap.taps.index(p.tap_for(network))]
+                rows = archs[first : first + size]
+                finished = _finish(p, network, variables, carry, rows)
+                parts[p.name].append(np.asarray(finished)[start - first :])
         return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 FINISH_ROWS = 512
+FINISH_BYTES = 16e6
+"""What the carries of rows that are finished together may take, so that they stay in the cache."""
 
 
-@partial(jax.jit, static_argnames="proxy")
-def _finish(proxy: ForwardProxy, carry: Any) -> jax.Array:
-    return jax.lax.map(lambda c: jnp.asarray(proxy.finish(c), jnp.float32), carry)
+@partial(jax.jit, static_argnames=("proxy", "network"))
+def _finish(
+    proxy: ForwardProxy, network: Network, variables: Variables, carry: Any, archs: jax.Array
+) -> jax.Array:
+    def one(row: tuple[Any, jax.Array]) -> jax.Array:
+        return proxy.score(row[0], network, variables, row[1])
+
+    return jax.lax.map(one, (carry, archs))
 
 
 GROUP_BYTES = 400e6

@@ -16,6 +16,7 @@ from jaxnas.network import Counts, Network
 from jaxnas.proxies import get_proxies
 from jaxnas.proxies.presets import resolve
 from jaxnas.proxy import GradientProxy, Proxy
+from jaxnas.ranking import check_applies
 from jaxnas.report import TrainedCandidate
 from jaxnas.runs import Run
 from jaxnas.spaces import SearchSpace, Size
@@ -132,3 +133,4 @@ class Job:
             )
         for name in self.config.active_stages:
             self.network(getattr(self.config, name))  # refuses a size that does not fit
+        check_applies(self.network(self.config.rank), self.proxies)

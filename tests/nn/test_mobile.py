@@ -22,7 +22,7 @@ from jaxnas.nn import (
     Width,
 )
 from jaxnas.nn.mobile import divisible
-from jaxnas.proxies.naswot import naswot
+from jaxnas.proxies.relu_overlap import naswot
 
 X = jnp.asarray(3 * np.random.default_rng(0).standard_normal((3, 7, 6, 4)), jnp.float32)
 

@@ -80,7 +80,9 @@ def test_masked_channels_take_no_part(row, batch_norm, variables):
 
 
 def test_masked_channels_do_not_score(variables):
-    proxies = get_proxies(["naswot", "grad_norm", "params", "macs"])
+    proxies = get_proxies(
+        ["naswot", "swap", "linear_regions", "meco", "near", "depth", "grad_norm", "params", "macs"]
+    )
     for row in ROWS:
         fitted = ELASTIC.specialise(variables, row)
         network, own = narrow(row, fitted)
@@ -128,7 +130,9 @@ def test_the_survey_finds_decisions_conditions_and_reports():
     assert survey.decisions == {0: ("4", "8", "16"), 1: ("6", "12"), 2: ("0", "1")}
     assert () in survey.needs[1]
     assert ((2, 1),) in survey.needs[1]  # read again inside the block
-    assert survey.reports == {"pre_activation"}
+    # Of all branches, at the largest widths: 64 pixels of 16, 16, 12 and 12 channels.
+    assert survey.reports["pre_activation"] == 64 * 56
+    assert survey.reports["affine"] == 64 * 56 + 3
     assert survey.outputs.shape == (1, 3)
     assert survey.elastic
 

@@ -2,8 +2,11 @@
 
 import dataclasses
 
+import numpy as np
+
 from jaxnas.report.section_cost import SECTION as COST
-from jaxnas.report.section_table import accuracy_columns, rows, score_columns
+from jaxnas.report.section_table import SECTION as TABLE
+from jaxnas.report.section_table import accuracy_columns, headings, rows
 
 
 def test_validation_and_test_accuracy_have_columns_of_their_own(demo):
@@ -26,7 +29,18 @@ def test_table_rows(demo):
     assert {row.arch for row in table[-8:]} <= trained
     assert sum(row.role == "random" for row in table) == 8
     assert [row.rank for row in table if row.diverged] == ["2"]
-    assert score_columns(demo) == ["naswot", "params", "score"]
+    assert headings(demo) == ["naswot", "params", "score"]
+
+
+def test_a_deviation_over_repeats_stands_beside_its_score(demo):
+    ranking = demo.ranking.assign(naswot_std=12.345, params_std=0.0)
+    ranking.loc[1, "naswot_std"] = np.nan  # as where a score is not finite
+    repeated = dataclasses.replace(demo, ranking=ranking)
+    assert headings(repeated) == ["naswot ±", "params", "score"]
+    before, after = rows(demo), rows(repeated)
+    assert after[0].scores == (f"{before[0].scores[0]} ± 12", *before[0].scores[1:])
+    assert after[1].scores == before[1].scores
+    assert "naswot_std" not in TABLE.render(repeated)
 
 
 def test_trained_architecture_outside_the_ranking_is_listed(demo):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
-from jaxnas.scoring.combine import COMBINATIONS, log_rank, rank_mean, ranks
+from jaxnas.scoring.combine import COMBINATIONS, VOTERS, log_rank, rank_mean, ranks, vote
 
 INF, NAN = np.inf, np.nan
 
@@ -60,6 +60,45 @@ def test_log_rank_is_the_sum_of_the_logarithms_of_ranks():
 
 def test_rank_mean_is_the_mean_of_ranks():
     np.testing.assert_allclose(rank_mean(SCORES), RANKS.mean(0))
+
+
+def wins(scores):
+    """Every pair put to the vote, by the definition."""
+    columns = [reference(s) for s in scores.values()]
+    n = len(columns[0])
+    total = np.zeros(n)
+    for i in range(n):
+        for j in range(n):
+            votes = sum(int(c[i] > c[j]) - int(c[i] < c[j]) for c in columns)
+            if i != j:
+                total[i] += 1.0 if votes > 0 else 0.5 if votes == 0 else 0.0
+    return total
+
+
+@given(st.data(), st.integers(1, 12), st.integers(1, 5), st.sampled_from([1, 2, 3, 5, 256]))
+def test_vote_counts_the_pairs_that_a_majority_decides(data, n, k, block):
+    values = st.lists(st.one_of(few, numbers), min_size=n, max_size=n).map(np.array)
+    scores = {str(i): data.draw(values) for i in range(k)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxnas.scoring.combine.VOTERS", block)
+        np.testing.assert_array_equal(vote(scores), wins(scores))
+
+
+def test_vote_goes_over_more_architectures_than_one_block():
+    rng = np.random.default_rng(0)
+    scores = {name: rng.integers(0, 40, 700).astype(float) for name in "abc"}
+    assert len(scores["a"]) > 2 * VOTERS
+    np.testing.assert_array_equal(vote(scores), wins(scores))
+    assert vote(scores).sum() == 700 * 699 / 2
+
+
+def test_a_majority_outvotes_one_proxy_and_a_circle_is_a_tie():
+    scores = {"a": np.array([3.0, 2, 1]), "b": np.array([3.0, 2, 1]), "c": np.array([-1e9, 2, 1])}
+    np.testing.assert_array_equal(vote(scores), [2, 1, 0])
+    circle = {"a": np.array([3.0, 2, 1]), "b": np.array([1.0, 3, 2]), "c": np.array([2.0, 1, 3])}
+    np.testing.assert_array_equal(vote(circle), [1, 1, 1])
+    np.testing.assert_array_equal(vote({"a": np.array([5.0, 5.0, NAN])}), [1.5, 1.5, 0])
+    assert vote({"a": np.zeros(0)}).shape == (0,)
 
 
 def test_by_logarithms_a_bad_rank_costs_more_than_a_good_one_gains():

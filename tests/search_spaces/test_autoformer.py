@@ -8,6 +8,7 @@ import pytest
 from helpers import assert_trees_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import alone, transformer
 
 import jaxnas
 from jaxnas.errors import InputError
@@ -31,8 +32,6 @@ from jaxnas.spaces import Size
 
 SPACE = AutoFormer()
 SMALL = Size(channels=30, cells=(4,), resolution=8)
-BUILT = (0, 1, 12, 13)
-"""The official layers that a network of four has."""
 NETWORK = SPACE.network(SMALL, classes=3, image_channels=2)
 IMAGES = jnp.asarray(np.random.default_rng(0).standard_normal((4, 8, 8, 2)), jnp.float32)
 LABELS = jnp.array([0, 1, 2, 0])
@@ -86,81 +85,6 @@ def variables():
     )
 
 
-def alone(arch, variables):
-    """The weights of the architecture's own network, first channels of the widest one's."""
-    module = NETWORK.bound_module(variables)
-    e = round(EMBEDDINGS[arch[EMBEDDING]] / 8)
-    patches, token, position = module.tokens.modules[1:]
-    norm, _, classifier = module.head.modules
-    layers = []
-    for i, layer in zip(BUILT, module.layers, strict=True):
-        if i >= DEPTHS[arch[DEPTH]]:
-            continue
-        layer = layer if i < DEPTHS[0] else layer.branches[1]
-        q, u = 8 * HEADS[arch[FIRST_HEADS + i]], int(RATIOS[arch[FIRST_RATIO + i]] * e)
-        first, qkv, attend, out = layer.attend.modules
-        second, up, _, down = layer.mlp.modules
-        layers.append(
-            {
-                "norm1": (first.scale[...][:e], first.bias[...][:e]),
-                "qkv": qkv.kernel[...][:e, :, :q],
-                "biases": [b[...][:q] for b in (qkv.query_bias, qkv.key_bias, qkv.value_bias)],
-                "keys": attend.key_positions[...],
-                "values": attend.value_positions[...],
-                "out": (out.kernel[...][:q, :e], out.bias[...][:e]),
-                "norm2": (second.scale[...][:e], second.bias[...][:e]),
-                "up": (up.kernel[...][:e, :u], up.bias[...][:u]),
-                "down": (down.kernel[...][:u, :e], down.bias[...][:e]),
-            }
-        )
-    return {
-        "patches": (patches.kernel[...][:, :e], patches.bias[...][:e]),
-        "token": token.token[...][:e],
-        "position": position.embedding[...][:, :e],
-        "layers": layers,
-        "norm": (norm.scale[...][:e], norm.bias[...][:e]),
-        "classifier": (classifier.kernel[...][:e], classifier.bias[...]),
-    }
-
-
-def normalised(x, weights):
-    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
-    return (x - mean) / jnp.sqrt(variance + 1e-5) * weights[0][None, None] + weights[1][None, None]
-
-
-def attended(x, layer, grid=4, reach=14):
-    d = layer["keys"].shape[-1]
-    q, k, v = (x @ layer["qkv"][:, n] + bias[None, None] for n, bias in enumerate(layer["biases"]))
-    y, column = np.divmod(np.arange(grid**2), grid)
-    index = np.zeros((2, 1 + grid**2, 1 + grid**2), int)
-    index[0, 1:, 1:] = y[None] - y[:, None] + reach + 1
-    index[1, 1:, 1:] = column[None] - column[:, None] + reach + 1
-    keys, values = (t[0][index[0]] + t[1][index[1]] for t in (layer["keys"], layer["values"]))
-    heads = []
-    for h in range(q.shape[-1] // d):
-        part = slice(h * d, (h + 1) * d)
-        pairs = k[:, None, :, part] + keys[None]
-        weights = jax.nn.softmax((q[:, :, None, part] * pairs).sum(-1) / d**0.5)
-        heads.append((weights[..., None] * (v[:, None, :, part] + values[None])).sum(2))
-    return jnp.concatenate(heads, -1) @ layer["out"][0] + layer["out"][1][None, None]
-
-
-def transformer(weights, images):
-    """Logits, written from the paper."""
-    squares = [images[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] for i in range(4) for j in range(4)]
-    x = jnp.stack([square.reshape(len(images), -1) for square in squares], 1)
-    x = x @ weights["patches"][0] + weights["patches"][1][None, None]
-    token = jnp.tile(weights["token"][None, None], (len(images), 1, 1))
-    x = jnp.concatenate([token, x], 1) + weights["position"][None]
-    for layer in weights["layers"]:
-        x = x + attended(normalised(x, layer["norm1"]), layer)
-        y = normalised(x, layer["norm2"]) @ layer["up"][0] + layer["up"][1][None, None]
-        y = y * jax.scipy.stats.norm.cdf(y)
-        x = x + y @ layer["down"][0] + layer["down"][1][None, None]
-    x = normalised(x, weights["norm"])[:, 1:].mean(1)
-    return x @ weights["classifier"][0] + weights["classifier"][1][None]
-
-
 @pytest.fixture(scope="module")
 def logits(variables):
     return jax.jit(lambda row: NETWORK.apply(variables, row, IMAGES).logits)
@@ -169,7 +93,7 @@ def logits(variables):
 @pytest.mark.parametrize("arch", ARCHS, ids=SPACE.to_string)
 def test_a_masked_network_is_the_one_built_alone(arch, variables, logits):
     got = logits(SPACE.rows(arch[None])[0])
-    expected = transformer(alone(arch, variables), IMAGES)
+    expected = transformer(alone(NETWORK, arch, variables), IMAGES)
     assert_trees_close(got, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -178,7 +102,7 @@ def test_so_are_its_gradients(variables):
     batch = Batch(IMAGES, LABELS)
     got = score_per_architecture(NETWORK, variables, rows, batch, get_proxies(["grad_norm"]))
     for row, arch, score in zip(rows, ARCHS, got["grad_norm"], strict=True):
-        weights = alone(arch, NETWORK.specialise(variables, row))
+        weights = alone(NETWORK, arch, NETWORK.specialise(variables, row))
 
         def loss(weights):
             answers = transformer(weights, IMAGES)
@@ -206,11 +130,22 @@ def test_other_depths_are_refused(cells):
         SPACE.network(Size(30, cells, 8), classes=3)
 
 
-def test_naswot_is_refused():
-    with pytest.raises(InputError, match=r"naswot reads pre_activation reports"):
-        jaxnas.rank(
-            SPACE, np.asarray(IMAGES), size=SMALL, archs=ARCHS, proxies="naswot", batch_size=4
-        )
+@pytest.mark.parametrize("name", ["naswot", "linear_regions"])
+def test_what_reads_relus_is_refused_in_one_sentence(name):
+    options = {"size": SMALL, "archs": ARCHS, "batch_size": 4}
+    with pytest.raises(InputError) as caught:
+        jaxnas.rank(SPACE, np.asarray(IMAGES), proxies=name, **options)
+    assert str(caught.value) == (
+        f"{name} reads the inputs of ReLUs, and the networks of this space have none: "
+        "it does not apply here."
+    )
+
+
+def test_it_is_ranked_by_default_without_labels():
+    table = jaxnas.rank(SPACE, np.asarray(IMAGES), size=SMALL, archs=ARCHS, batch_size=4)
+    assert list(table.columns) == ["index", "arch", "dss", "params", "score", "rank"]
+    assert (table["dss"] > 0).all()
+    assert table["dss"].nunique() == len(ARCHS)
 
 
 class TestStrings:

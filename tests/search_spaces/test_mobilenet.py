@@ -16,7 +16,7 @@ from reference import by_name
 from jaxnas.errors import InputError
 from jaxnas.morphisms import morph
 from jaxnas.nn import GlobalAvgPool
-from jaxnas.proxies.naswot import BinaryCodeKernel
+from jaxnas.proxies.relu_overlap import BinaryCodeKernel
 from jaxnas.search_spaces.mobilenet import MobileNet
 from jaxnas.spaces import Size
 from jaxnas.stages.training import _programs

@@ -178,7 +178,8 @@ def test_a_masked_network_is_the_narrow_one_built_alone(arch, wide):
     assert network.count(row[None]).params == sum(a.size for a in jax.tree.leaves(own.params))
     assert network.count(row[None]) == alone.count(none[None])
 
-    proxies = get_proxies(["naswot", "grad_norm"])
+    names = ["naswot", "grad_norm", "snip", "fisher", "l2_norm", "synflow"]
+    proxies = get_proxies(names)
     got = score_per_architecture(network, variables, row[None], BATCH, proxies)
     expected = score_per_architecture(alone, own, none[None], BATCH, proxies)
     assert np.isfinite(got["naswot"]).all()

@@ -14,7 +14,7 @@ from jax import lax
 from reference import by_name
 
 from jaxnas.errors import InputError
-from jaxnas.proxies.naswot import naswot
+from jaxnas.proxies.relu_overlap import naswot
 from jaxnas.proxy import Batch
 from jaxnas.scoring.per_architecture import score_per_architecture
 from jaxnas.search_spaces.resnet import ResNet

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jax import lax
 
 from jaxnas.errors import InputError
-from jaxnas.proxies.naswot import naswot
+from jaxnas.proxies.relu_overlap import naswot
 from jaxnas.search_spaces.transnas_macro import SLOTS, TransNASMacro
 from jaxnas.spaces import Size
 
