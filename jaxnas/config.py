@@ -63,9 +63,10 @@ class RankConfig:
         combine: how several scores make one: log_rank | rank_mean | vote; null: log_rank, or that of
             the preset named in proxies
         executor: shared_prefix (for proxies that need a forward pass alone) | per_architecture | auto
-        repeats: initialisations and batches that scores are the mean of; short: --repeats
+        repeats: initialisations and batches that scores are the mean of; null: 1, or the preset's;
+            short: --repeats
         dtype: what networks are computed in: float32 | bfloat16
-        batch_size: images that scores are computed on
+        batch_size: images that scores are computed on; null: 32, or the preset's
         channels: channels of the scored networks; null: the space's own, 16 for nasbench201
         cells: their cells in each stage, as in 5,5,5; null: the space's own, 1 for nasbench201
         resolution: side of their images; null: the space's own, or the data's if smaller
@@ -74,10 +75,10 @@ class RankConfig:
     proxies: tuple[str, ...] | None = None
     sample: NonNegativeInt | None = None
     combine: str | None = None
-    repeats: PositiveInt = 1
+    repeats: PositiveInt | None = None
     dtype: str = "float32"
     executor: str = "auto"
-    batch_size: PositiveInt = 32
+    batch_size: PositiveInt | None = None
     channels: PositiveInt | None = None
     cells: tuple[PositiveInt, ...] | None = None
     resolution: PositiveInt | None = None
@@ -364,7 +365,7 @@ def _check(config: SearchConfig) -> None:
     if config.rank.combine is not None:
         _among("combination", config.rank.combine, COMBINATIONS)
     _among("dtype", config.rank.dtype, DTYPES)
-    if config.rank.batch_size < 2:
+    if config.rank.batch_size == 1:
         raise InputError("rank.batch_size is 1, expected at least 2: scores compare images.")
     for key, value in flatten(to_dict(config)).items():
         if isinstance(value, float) and not math.isfinite(value):

@@ -29,7 +29,7 @@ def cost_sentence(job: Job) -> str:
         macs = float(job.count(config, job.archs).macs.mean())
         total += STEP_FORWARDS * n * config.epochs * images * macs
         parts.append(f"{n} x {config.epochs} epochs" if n > 1 else f"1 x {config.epochs} epochs")
-    repeats = job.config.rank.repeats
+    repeats = job.recipe.repeats
     scored = f"{len(job.archs):,} architectures to score without training"
     scored += f", {repeats} times each" if repeats > 1 else ""
     if not parts:

@@ -79,7 +79,7 @@ def run_search(
     elif config.out is not None:
         check_free(Path(config.out))
     space = space or get_space(config.space)
-    get_proxies(resolve(config.rank.proxies or space.default_proxies, config.rank.combine)[0])
+    get_proxies(resolve(config.rank.proxies or space.default_proxies, config.rank.combine).proxies)
     screen = Screen(quiet=quiet)
     loaded = _dataset(data, config)
     backend.enable_compilation_cache()

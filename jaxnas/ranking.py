@@ -47,8 +47,8 @@ class Progress:
 class Scoring:
     """What there is to score: a population, and the distinct rows that need computing.
 
-    `rows[inverse[i]]` is what architecture i is scored as: unreachable operations removed. Rows of one
-    shape class follow each other; `kinds` says which.
+    `rows[inverse[i]]` is what architecture i is scored as (`SearchSpace.scored`): unreachable operations
+    removed. Rows of one shape class follow each other; `kinds` says which.
     """
 
     archs: np.ndarray
@@ -61,7 +61,7 @@ class Scoring:
     def of(cls, space: SearchSpace, archs: np.ndarray) -> "Scoring":
         """The distinct rows of `archs`."""
         kinds = space.shape_classes(archs).astype(np.int32)
-        coded = np.concatenate([kinds[:, None], space.rows(archs)], axis=1)
+        coded = np.concatenate([kinds[:, None], space.rows(space.scored(archs))], axis=1)
         rows, inverse = np.unique(coded, axis=0, return_inverse=True)
         return cls(archs, rows[:, 1:], rows[:, 0], inverse.reshape(-1), space.connected(archs))
 
@@ -92,12 +92,12 @@ def rank(
     proxies: str | Sequence[str | Proxy | Callable[..., Any]] | None = None,
     combine: str | None = None,
     seed: int = 0,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     size: Size | None = None,
     executor: str = "auto",
     sample: int | None = None,
     archs: np.ndarray | None = None,
-    repeats: int = 1,
+    repeats: int | None = None,
     dtype: str = "float32",
 ) -> pd.DataFrame:
     """Rank architectures of a space on images, without training.
@@ -112,15 +112,15 @@ def rank(
         combine: how several become one, a name of `jaxnas.scoring.combine.COMBINATIONS`; default: that
             of the preset named in `proxies`, else `log_rank`.
         seed: of the initial weights and of which images are used.
-        batch_size: how many images are used.
-        size: how large the scored networks are; default `space.proxy_size`, its resolution no larger
-            than the images'.
+        batch_size: how many images are used; default 32, or the preset's.
+        size: how large the scored networks are; default `space.proxy_size`, or `space.deep_size` for a
+            preset that wants it, its resolution no larger than the images'.
         executor: `shared_prefix`, `per_architecture`, or `auto`: the first where it serves.
         sample: how many architectures, drawn at random by the seed; 0: all; default: all, or
             `space.default_sample` where a space is too large.
         archs: the architectures themselves, `int[N, D]`, in place of all or a sample.
-        repeats: how many initialisations and batches, of this and the following seeds, scores are
-            the mean of.
+        repeats: how many initialisations and batches scores are the mean of, those of the seeds
+            `repeats * seed` and following; default 1, or the preset's.
         dtype: what networks are computed in, `float32` or `bfloat16`.
 
     Returns:
@@ -135,24 +135,25 @@ def rank(
     space = get_space(space) if isinstance(space, str) else space
     proxies = space.default_proxies if proxies is None else proxies
     proxies = proxies.split(",") if isinstance(proxies, str) else proxies
-    proxies, combine = resolve(proxies, combine)
-    chosen = get_proxies(proxies)
+    recipe = resolve(proxies, combine, batch_size, repeats)
+    chosen = get_proxies(recipe.proxies)
     x = check_images(images, "images")
     y = None if labels is None else check_labels(labels, "labels", images=len(x))
     if archs is None:
         archs = population(space, sample, seed)
     else:
         space.check(archs)
-    network, batch = _protocol(space, x, y, size, batch_size, dtype)
+    size = size or fit_size(recipe.size(space), min(x.shape[1:3]))
+    network, batch = _protocol(space, x, y, size, recipe.batch_size, dtype)
     return rank_population(
         space,
         archs,
         network,
         batch,
         chosen,
-        combine=combine,
+        combine=recipe.combine,
         seed=seed,
-        repeats=repeats,
+        repeats=recipe.repeats,
         executor=executor,
     )
 
@@ -249,7 +250,7 @@ def rank_population(
                 network,
                 batch,
                 proxies,
-                seed=seed + repeat,
+                seed=repeats * seed + repeat,
                 executor=executor,
                 progress=progress.between(first, first + len(scoring.rows)),
             )

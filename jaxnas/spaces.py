@@ -58,6 +58,8 @@ class SearchSpace(abc.ABC):
     """The size its benchmark or paper trains at."""
     proxy_size: Size
     """The small size that training-free scores are computed at by default."""
+    deep_size: Size | None = None
+    """A small size of several cells, for rankings that want depth; None: `proxy_size` is deep enough."""
     train_size: Size
     """The size that candidates are trained at by default."""
     default_proxies: tuple[str, ...] = ("naswot", "params")
@@ -230,6 +232,14 @@ class SearchSpace(abc.ABC):
         """The rows with every inactive decision set to 0: what a network is scored and trained as."""
         archs = np.asarray(archs, np.int32)
         return np.where(self.active_decisions(archs), archs, 0)
+
+    def scored(self, archs: np.ndarray) -> np.ndarray:
+        """The pruned rows that are scored in the architectures' place.
+
+        Architectures that before training are the same random network, weights being drawn
+        independently, may share one; their sizes are the same then.
+        """
+        return self.pruned(archs)
 
     def connected(self, archs: np.ndarray) -> np.ndarray:
         """`bool[N]`: whether the output depends on the input at all."""

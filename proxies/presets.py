@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxnas.errors import InputError
+from jaxnas.spaces import SearchSpace, Size
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,30 @@ class Preset:
     proxies: tuple[str, ...]
     combine: str
     paper: str
+    batch_size: int = 32
+    repeats: int = 1
+    """Of initialisations and batches."""
+    deep: bool = False
+    """Whether networks are as deep as the space's `deep_size`, where it has one."""
+
+    @property
+    def own_protocol(self) -> bool:
+        """Whether its members' scores are other than those of the proxies by themselves."""
+        return (self.batch_size, self.repeats, self.deep) != (32, 1, False)
+
+
+class Recipe(NamedTuple):
+    """How a ranking is made."""
+
+    proxies: tuple[Any, ...]
+    combine: str
+    batch_size: int
+    repeats: int
+    deep: bool
+
+    def size(self, space: SearchSpace) -> Size:
+        """How large a space's networks are unless told otherwise."""
+        return space.deep_size if self.deep and space.deep_size else space.proxy_size
 
 
 PRESETS: dict[str, Preset] = {
@@ -22,9 +47,10 @@ PRESETS: dict[str, Preset] = {
     for p in (
         Preset(
             name="default",
-            proxies=("naswot", "params"),
+            proxies=("naswot", "jacov", "az_expressivity", "params"),
             combine="log_rank",
             paper="jaxnas, docs/proxies.md",
+            deep=True,
         ),
         Preset(
             name="az_nas",
@@ -49,10 +75,16 @@ PRESETS: dict[str, Preset] = {
 }
 
 
-def resolve(names: Iterable[Any], combine: str | None = None) -> tuple[tuple[Any, ...], str]:
-    """The proxies that names stand for, and the combination; a preset has to stand alone.
+def resolve(
+    names: Iterable[Any],
+    combine: str | None = None,
+    batch_size: int | None = None,
+    repeats: int | None = None,
+) -> Recipe:
+    """The proxies that names stand for and how they are scored and combined; None: as usual.
 
-    What is no name, such as a proxy itself, stands for itself.
+    A preset has to stand alone, and brings what it is defined with. What is no name, such as a proxy
+    itself, stands for itself.
 
     Raises:
         InputError: a preset among other names, or with another combination than its own.
@@ -60,7 +92,7 @@ def resolve(names: Iterable[Any], combine: str | None = None) -> tuple[tuple[Any
     names = tuple(names)
     presets = [name for name in names if isinstance(name, str) and name in PRESETS]
     if not presets:
-        return names, combine or "log_rank"
+        return Recipe(names, combine or "log_rank", batch_size or 32, repeats or 1, deep=False)
     if len(names) > 1:
         raise InputError(
             f"{presets[0]} is a combination of proxies ({','.join(PRESETS[presets[0]].proxies)}) and "
@@ -71,4 +103,10 @@ def resolve(names: Iterable[Any], combine: str | None = None) -> tuple[tuple[Any
         raise InputError(
             f"{preset.name} combines its proxies by {preset.combine}; got combine={combine}."
         )
-    return preset.proxies, preset.combine
+    return Recipe(
+        preset.proxies,
+        preset.combine,
+        batch_size or preset.batch_size,
+        repeats or preset.repeats,
+        preset.deep,
+    )

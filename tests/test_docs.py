@@ -1,18 +1,23 @@
-"""What docs/own_space.md shows works as it stands there."""
+"""What docs/own_space.md and CONTRIBUTING.md show works as it stands there."""
 
 import re
 from pathlib import Path
+from textwrap import dedent
 
 import numpy as np
 import pytest
 
 from jaxnas.search_spaces import get_space
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "own_space.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "own_space.md"
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+def blocks(language, page=PAGE):
+    found = re.findall(
+        rf"^( *```{language}\n.*?)```", page.read_text(encoding="utf-8"), re.M | re.S
+    )
+    return [dedent(block).split("\n", 1)[1] for block in found]
 
 
 @pytest.fixture
@@ -37,3 +42,13 @@ def test_the_file_is_a_space_and_a_description(folder):
     space = get_space("net.yaml")
     assert [d.name for d in space.decisions][-1] == "trainer.learning_rate"
     exec(compile(blocks("python")[1], "own_space.md", "exec"), {})
+
+
+def test_the_walkthroughs_proxy_passes_its_test(tmp_path, monkeypatch, tiny, variables, batch):
+    proxy, test, _ = blocks("python", ROOT / "CONTRIBUTING.md")
+    (tmp_path / "sensitivity.py").write_text(proxy)
+    monkeypatch.syspath_prepend(tmp_path)
+    names = {}
+    source = test.replace("jaxnas.proxies.sensitivity", "sensitivity")
+    exec(compile(source, "CONTRIBUTING.md", "exec"), names)
+    names["test_against_the_whole_jacobian"](tiny, variables, batch)

@@ -30,26 +30,41 @@ class Asked:
         return self.presets[name].paper if name in self.presets else self.members(name)[0].paper
 
     def groups(self) -> dict[str, tuple[Proxy, ...]]:
-        """Proxies that are scored together: those that need no gradients have a faster executor."""
-        gradient = tuple(p for p in self.proxies if isinstance(p, GradientProxy))
-        forward = tuple(p for p in self.proxies if p not in gradient)
-        return {k: v for k, v in (("forward", forward), ("gradient", gradient)) if v}
+        """Proxies that are scored together: those that need no gradients have a faster executor.
+
+        A preset with a protocol of its own is a group by its name.
+        """
+        apart = {n: self.members(n) for n in self.names if self.own(n)}
+        shared = {p for n in self.names if n not in apart for p in self.members(n)}
+        gradient = tuple(p for p in self.proxies if p in shared and isinstance(p, GradientProxy))
+        forward = tuple(p for p in self.proxies if p in shared and p not in gradient)
+        return {k: v for k, v in (("forward", forward), ("gradient", gradient)) if v} | apart
+
+    def own(self, name: str) -> Preset | None:
+        """The preset of this name, if it is one that is scored by a protocol of its own."""
+        preset = self.presets.get(name)
+        return preset if preset and preset.own_protocol else None
+
+    def key(self, name: str, proxy: Proxy) -> str:
+        """Where the raw scores of a member of `name` are."""
+        return f"{name}/{proxy.name}" if self.own(name) else proxy.name
 
     def promising(self, name: str, raw: Mapping[str, np.ndarray]) -> np.ndarray:
         """The score of a name from its members' raw scores, `float64[N]`, higher is better.
 
         -inf, no path to the output, stays what it is whatever the sign; so does NaN.
         """
-        oriented = {p.name: _oriented(p, raw[p.name]) for p in self.members(name)}
+        found = {p.name: raw[self.key(name, p)] for p in self.members(name)}
+        oriented = {p.name: _oriented(p, found[p.name]) for p in self.members(name)}
         if name not in self.presets:
             return oriented[name]
         combined = COMBINATIONS[self.presets[name].combine](oriented)
-        nowhere = np.all([np.isneginf(raw[member]) for member in oriented], axis=0)
+        nowhere = np.all([np.isneginf(scores) for scores in found.values()], axis=0)
         return np.where(nowhere, -np.inf, combined)
 
     def failed(self, name: str, raw: Mapping[str, np.ndarray]) -> np.ndarray:
         """Of which architectures a member's score is NaN, `bool[N]`."""
-        return np.any([np.isnan(raw[p.name]) for p in self.members(name)], axis=0)
+        return np.any([np.isnan(raw[self.key(name, p)]) for p in self.members(name)], axis=0)
 
 
 def find(names: str | Sequence[str]) -> Asked:

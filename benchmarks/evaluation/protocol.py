@@ -18,6 +18,7 @@ from jaxnas.benchmarks.evaluation.tops import TOPS
 from jaxnas.benchmarks.tables import Table
 from jaxnas.benchmarks.tables.sources import sha256
 from jaxnas.errors import InputError, unknown
+from jaxnas.proxies.presets import Preset, resolve
 from jaxnas.ranking import fit_size
 from jaxnas.spaces import SearchSpace, Size
 
@@ -49,6 +50,30 @@ class Protocol:
     cells: tuple[int, ...] | None = None
     resolution: int | None = None
     """Where `size` is None: what is other than the space's default for scoring."""
+    given: bool = False
+    """Once checked: whether `size` was asked for."""
+
+    def of(
+        self, preset: Preset | None, space: SearchSpace, images: Images
+    ) -> tuple[int, int, Size]:
+        """Batch size, repeats and network size of a preset with a protocol of its own, or of the rest.
+
+        What was asked for goes before what a preset has.
+        """
+        assert self.size is not None
+        if preset is None:
+            return self.batch_size, 1, self.size
+        recipe = resolve([preset.name])
+        size = self.size if self.given else self._sized(recipe.size(space), images)
+        batch = self.batch_size if self.batch_size != 32 else recipe.batch_size
+        return batch, recipe.repeats, size
+
+    def _sized(self, default: Size, images: Images) -> Size:
+        asked = {k: getattr(self, k) for k in ("channels", "cells", "resolution")}
+        return replace(
+            fit_size(default, min(images.x.shape[1:3])),
+            **{k: v for k, v in asked.items() if v is not None},
+        )
 
     def checked(self, space: SearchSpace, images: Images) -> "Protocol":
         """The same with the size resolved; `InputError` for what cannot be used."""
@@ -64,12 +89,8 @@ class Protocol:
         ):
             if number < least:
                 raise InputError(f"The {what} is {number}, expected at least {least}.")
-        asked = {k: getattr(self, k) for k in ("channels", "cells", "resolution")}
-        size = self.size or replace(
-            fit_size(space.proxy_size, min(images.x.shape[1:3])),
-            **{k: v for k, v in asked.items() if v is not None},
-        )
-        return replace(self, size=size)
+        size = self.size or self._sized(space.proxy_size, images)
+        return replace(self, size=size, given=self.size is not None)
 
 
 def manifest(
@@ -104,7 +125,9 @@ def manifest(
         "proxies": list(asked.names),
         "scored": [p.name for p in asked.proxies],
         "presets": {
-            name: {"proxies": list(preset.proxies), "combine": preset.combine}
+            name: asdict(preset)
+            | {"proxies": list(preset.proxies)}
+            | dict(zip(PROTOCOL_KEYS, _protocol(protocol, preset, space, images), strict=True))
             for name, preset in asked.presets.items()
         },
         "data": images.facts(),
@@ -124,6 +147,18 @@ def manifest(
         "device": f"{jax.default_backend()}: {jax.device_count()} x {jax.devices()[0].device_kind}",
         "versions": versions(),
     }
+
+
+PROTOCOL_KEYS = ("batch_size", "repeats", "size")
+
+
+def _protocol(
+    protocol: Protocol, preset: Preset, space: SearchSpace, images: Images
+) -> tuple[int, int, dict[str, Any]]:
+    """What a preset is scored by, as plain JSON."""
+    own = preset if preset.own_protocol else None
+    batch_size, repeats, size = protocol.of(own, space, images)
+    return batch_size, repeats, {**asdict(size), "cells": list(size.cells)}
 
 
 def versions() -> dict[str, str]:

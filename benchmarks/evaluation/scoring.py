@@ -48,7 +48,8 @@ class Scorer:
             for seed in range(self.protocol.seeds)
             for group, proxies in self.asked.groups().items()
         ]
-        with self.screen.bar("score", len(units) * distinct) as bar:
+        rounds = sum(self._repeats(group) for _, _, group, _ in units)
+        with self.screen.bar("score", rounds * distinct) as bar:
             for dtype, seed, group, proxies in units:
                 name = f"{dtype}-seed{seed}-{group}"
                 note = f"{dtype}, seed {seed}, {group} proxies"
@@ -64,10 +65,14 @@ class Scorer:
                     bar.advance(len(next(iter(before.values()), ())), note)
                     self.store.begin()
                     progress = ranking.Progress(before, chunk)
-                    scores = self._score(self.archs, self.images, proxies, seed, dtype, progress)
+                    scores = self._score(
+                        self.archs, self.images, group, proxies, seed, dtype, progress
+                    )
+                    if self.asked.own(group):
+                        scores = {f"{group}/{member}": v for member, v in scores.items()}
                     self.store.keep_scores(name, scores, watch.lap())
                 else:
-                    bar.advance(distinct, note)
+                    bar.advance(self._repeats(group) * distinct, note)
                 found.setdefault((dtype, seed), {}).update(scores)
         return found
 
@@ -92,7 +97,7 @@ class Scorer:
                 if timing is None:
                     if overhead is None:
                         overhead = self._again(archs, images, get_proxies(["params"]))[1]
-                    first, again = self._again(archs, images, self.asked.members(name))
+                    first, again = self._again(archs, images, self.asked.members(name), name)
                     timing = {
                         "compile": first["compile"],
                         "first": first["run"],
@@ -105,13 +110,13 @@ class Scorer:
         return found
 
     def _again(
-        self, archs: np.ndarray, images: Images, proxies: tuple[Proxy, ...]
+        self, archs: np.ndarray, images: Images, proxies: tuple[Proxy, ...], group: str = ""
     ) -> tuple[dict[str, float], float]:
         """The first call's seconds, and those of the fastest after it, compiling apart."""
         watch = Stopwatch(self.clock)
         laps = []
         for _ in range(1 + CALLS):
-            self._score(archs, images, proxies, 0, self.protocol.dtypes[0])
+            self._score(archs, images, group, proxies, 0, self.protocol.dtypes[0])
             laps.append(watch.lap())
         return laps[0], min(lap["run"] for lap in laps[1:])
 
@@ -119,25 +124,39 @@ class Scorer:
         self,
         archs: np.ndarray,
         images: Images,
+        group: str,
         proxies: tuple[Proxy, ...],
         seed: int,
         dtype: str,
         progress: ranking.Progress | None = None,
     ) -> Scores:
-        scores = ranking.score_archs(
-            self.space,
-            archs,
-            images.x,
-            images.y,
-            proxies=proxies,
-            seed=seed,
-            batch_size=self.protocol.batch_size,
-            size=self.protocol.size,
-            executor=self.protocol.executor,
-            dtype=dtype,
-            progress=progress,
-        )
-        return {name: np.asarray(values, np.float64) for name, values in scores.items()}
+        batch_size, repeats, size = self.protocol.of(self.asked.own(group), self.space, images)
+        progress = progress or ranking.Progress()
+        rows = len(ranking.Scoring.of(self.space, archs).rows)
+        drawn = [
+            ranking.score_archs(
+                self.space,
+                archs,
+                images.x,
+                images.y,
+                proxies=proxies,
+                seed=repeats * seed + repeat,
+                batch_size=batch_size,
+                size=size,
+                executor=self.protocol.executor,
+                dtype=dtype,
+                progress=progress.between(repeat * rows, (repeat + 1) * rows),
+            )
+            for repeat in range(repeats)
+        ]
+        return {
+            p.name: np.mean([np.asarray(d[p.name], np.float64) for d in drawn], axis=0)
+            for p in proxies
+        }
+
+    def _repeats(self, group: str) -> int:
+        preset = self.asked.own(group)
+        return preset.repeats if preset else 1
 
 
 def _few(images: Images, batch_size: int) -> Images:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxnas.network import Variables
 from jaxnas.proxies.az_nas import rademacher
 from jaxnas.proxies.expressivity import PERTURBATION, perturbed_noise
-from jaxnas.proxies.relu_overlap import patches
+from jaxnas.proxies.regions import patches
 from jaxnas.proxy import Batch
 from jaxnas.spaces import Size
 

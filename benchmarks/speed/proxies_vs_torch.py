@@ -17,7 +17,7 @@ PYTHON is an interpreter with torch (another environment: the peer imports only 
 import argparse
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -122,39 +122,48 @@ def timed(
     network = space.network(size, classes=10)
     variables = network.init(jax.random.key(args.seed))
     batch = make_batch(arrays["x"], arrays["y"])
+    n = min(args.group, len(rows))
+    groups = [rows[i : i + n] for i in range(0, len(rows) - n + 1, n)]  # another size would compile
     layouts = {"contiguous": "--no-channels-last", "channels-last": "--channels-last"}
     peers = {name: ProxyPeer(args.peer_python, arrays, size, o) for name, o in layouts.items()}
-    archs = [space.to_string(row) for row in rows]
-    names = _names(args, [name for name in TIMED if name in PROXIES])
 
     def ours(asked: Sequence[str], group: np.ndarray) -> float:
         start = time.perf_counter()
         score_per_architecture(network, variables, group, batch, get_proxies(asked))
         return (time.perf_counter() - start) / len(group)
 
-    print(f"\nofficial network, 15 cells, 32x32, batch 64, {len(rows)} architectures; s each")
+    names = _names(args, [name for name in TIMED if name in PROXIES])
+    print(f"\nofficial network, 15 cells, 32x32, batch 64, {n * len(groups)} architectures; s each")
     for name in names:
-        start = time.perf_counter()
-        ours([name], rows[: args.group])
-        print(f"{name}: first call, with compilation, {time.perf_counter() - start:.1f} s")
-        for peer in peers.values():
-            peer.ask(archs[0], name)
-        times: dict[str, list[float]] = {"jaxnas": [], **{layout: [] for layout in peers}}
-        building: list[float] = []
-        for first in range(0, len(rows), args.group):
-            group = slice(first, first + args.group)
-            times["jaxnas"] += [ours([name], rows[group])] * len(rows[group])
-            for layout, peer in peers.items():
-                answers = [peer.ask(arch, name) for arch in archs[group]]
-                times[layout] += [a["seconds"] for a in answers]
-                building += [a["build"] for a in answers]
+        print(f"{name}: first call, with compilation, {n * ours([name], groups[0]):.1f} s")
+        times, building = _in_turn(name, ours, peers, groups, space.to_string)
         _report(times, building)
     if len(names) > 1:
-        ours(names, rows[: args.group])
-        together = [ours(names, rows[i : i + args.group]) for i in range(0, len(rows), args.group)]
-        print(f"all {len(names)} together: jaxnas {spread(together)}")
+        ours(names, groups[0])
+        print(f"all {len(names)} together: jaxnas {spread([ours(names, g) for g in groups])}")
     for peer in peers.values():
         peer.close()
+
+
+def _in_turn(
+    name: str,
+    ours: Callable[[Sequence[str], np.ndarray], float],
+    peers: dict[str, ProxyPeer],
+    groups: Sequence[np.ndarray],
+    to_string: Callable[[np.ndarray], str],
+) -> tuple[dict[str, list[float]], list[float]]:
+    """Seconds for each architecture, by ours and each peer, and of building the peers' networks."""
+    for peer in peers.values():
+        peer.ask(to_string(groups[0][0]), name)
+    times: dict[str, list[float]] = {"jaxnas": [], **{layout: [] for layout in peers}}
+    building: list[float] = []
+    for group in groups:
+        times["jaxnas"] += [ours([name], group)] * len(group)
+        for layout, peer in peers.items():
+            answers = [peer.ask(to_string(row), name) for row in group]
+            times[layout] += [answer["seconds"] for answer in answers]
+            building += [answer["build"] for answer in answers]
+    return times, building
 
 
 def _report(times: dict[str, list[float]], building: list[float]) -> None:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from jaxnas.nn.nudge import nudged
 
@@ -92,6 +93,18 @@ class GradientTaps(NamedTuple):
 
     taps: tuple[GradientTap, ...]
     zeros: tuple[jax.Array, ...]
+
+
+def kept[T](x: T) -> T:
+    """`x`, which a choice point's gradient does not compute again.
+
+    Whatever else a branch computes on the way it computes again: a `lax.switch` hands all that is
+    kept by any of its branches from one pass to the other, filled with zeros by the others.
+    """
+    return checkpoint_name(x, "kept")
+
+
+_KEPT = jax.checkpoint_policies.save_only_these_names("kept")
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -203,6 +216,7 @@ class Context:
         if self.nudges:
             y = nudged(layer, x, y, self, self.nudges)
         if layer.affine:
+            y = kept(y)
             width = layer.outputs
             active = None if width is None or isinstance(width, int) else self._mask(width)
             y = self._heard("affine", y, active, partial(self._fan_in, layer, x), layer.parts)
@@ -300,6 +314,7 @@ class Context:
         before = [(norm.mean[...], norm.variance[...]) for norm in norms]
 
         def run(branch: Any) -> Any:
+            @partial(jax.checkpoint, prevent_cse=False, policy=_KEPT)
             def branch_fn(x: Any, onto: Any, carry: Any, statistics: Any) -> Any:
                 inner = self._inside(carry)
                 y = branch(x, inner)

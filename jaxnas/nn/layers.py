@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxnas.nn.context import Context
+from jaxnas.nn.context import Context, kept
 from jaxnas.nn.conv import conv2d
 from jaxnas.nn.pooling import Pair, avg_pool, global_avg_pool, max_pool
 from jaxnas.nn.width import Width, largest
@@ -219,6 +219,7 @@ class BatchNorm(Layer):
             wide = x.astype(jnp.float32)
             mean = wide.mean(axes)
             variance = jnp.square(wide - _like(mean, x)).mean(axes)
+            mean, variance = kept(mean), kept(variance)
         if ctx.batch_norm == "update":
             n = x.size // x.shape[-1]
             unbiased = variance * (n / max(n - 1, 1))

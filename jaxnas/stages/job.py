@@ -14,7 +14,7 @@ from jaxnas.data.dataset import Dataset, Split
 from jaxnas.errors import InputError
 from jaxnas.network import Counts, Network
 from jaxnas.proxies import get_proxies
-from jaxnas.proxies.presets import resolve
+from jaxnas.proxies.presets import Recipe, resolve
 from jaxnas.proxy import GradientProxy, Proxy
 from jaxnas.ranking import check_applies
 from jaxnas.report import TrainedCandidate
@@ -47,7 +47,8 @@ class Job:
     def size(self, section: RankConfig | TrainConfig | FinishConfig) -> Size:
         """How large a section's networks are: what it asks for, else the space's default."""
         space = self.space
-        default = space.proxy_size if isinstance(section, RankConfig) else space.train_size
+        ranking = isinstance(section, RankConfig)
+        default = self.recipe.size(space) if ranking else space.train_size
         stored = min(self.data.resolution)
         size = replace(default, resolution=min(default.resolution, stored))
         asked = {k: getattr(section, k) for k in ("channels", "cells", "resolution")}
@@ -74,18 +75,14 @@ class Job:
     @property
     def proxies(self) -> tuple[Proxy, ...]:
         """What architectures are ranked by."""
-        return get_proxies(self._ranked_by[0])
+        return get_proxies(self.recipe.proxies)
 
     @property
-    def combine(self) -> str:
-        """How the proxies' ranks become one."""
-        return self._ranked_by[1]
-
-    @property
-    def _ranked_by(self) -> tuple[tuple[str, ...], str]:
-        asked = self.config.rank.proxies
-        names = self.space.default_proxies if asked is None else asked
-        return resolve(names, self.config.rank.combine)
+    def recipe(self) -> Recipe:
+        """How the ranking is made."""
+        rank = self.config.rank
+        names = self.space.default_proxies if rank.proxies is None else rank.proxies
+        return resolve(names, rank.combine, rank.batch_size, rank.repeats)
 
     def prepared(self, split: Split, resolution: int) -> tuple[np.ndarray, np.ndarray]:
         """A split as network inputs and labels."""
@@ -111,7 +108,7 @@ class Job:
         """Refuse what cannot work before any stage has run."""
         n = len(self.data.train)
         for name in self.config.active_stages:
-            batch = getattr(self.config, name).batch_size
+            batch = getattr(self.config, name).batch_size or self.recipe.batch_size
             if batch > n:
                 raise InputError(
                     f"{name}.batch_size is {batch}, but there are only {n} training images."

@@ -45,11 +45,11 @@ def _ranked(job: Job) -> pd.DataFrame:
     distinct = len(Scoring.of(job.space, job.archs).rows)
 
     def batch(resolution: int, seed: int) -> Batch:
-        picked = pick_batch(len(data.train), config.batch_size, seed)
+        picked = pick_batch(len(data.train), job.recipe.batch_size, seed)
         images = data.prepare(data.train.x[picked], resolution)
         return make_batch(images, data.train.y[picked], seed=seed, dtype=config.dtype)
 
-    with job.screen.bar("rank", config.repeats * distinct) as bar:
+    with job.screen.bar("rank", job.recipe.repeats * distinct) as bar:
         bar.advance(len(next(iter(finished.values()), ())), "compiling")
 
         def chunk(scores: Scores) -> None:
@@ -62,9 +62,9 @@ def _ranked(job: Job) -> pd.DataFrame:
             partial(job.network, config),
             batch,
             job.proxies,
-            combine=job.combine,
+            combine=job.recipe.combine,
             seed=job.config.seed,
-            repeats=config.repeats,
+            repeats=job.recipe.repeats,
             executor=config.executor,
             progress=Progress(finished, chunk),
         )

@@ -12,7 +12,7 @@ import jaxnas
 from jaxnas.errors import InputError
 from jaxnas.nn.linear_maps import LinearMaps
 from jaxnas.proxies.attention import dss
-from jaxnas.proxy import Batch
+from jaxnas.proxy import Batch, evaluate
 from jaxnas.scoring.per_architecture import score_per_architecture
 from jaxnas.search_spaces.autoformer import DEPTH, FIRST_HEADS, AutoFormer
 from jaxnas.spaces import Size
@@ -99,6 +99,11 @@ def test_layers_and_channels_that_are_not_there_do_not_count(variables, scores):
     got = scored(NETWORK, spoilt, ARCHS)
     assert got[0] == pytest.approx(scores[0], rel=1e-5)
     assert got[2] != pytest.approx(scores[2], rel=1e-2)
+    row = SPACE.rows(arch[None])[0]
+    score = jax.jit(
+        lambda v: evaluate([dss], NETWORK, v, row, BATCH)["dss"]
+    )  # masks nothing before
+    assert float(score(spoilt)) == pytest.approx(float(score(variables)), rel=1e-5)
 
 
 def test_heads_bear_on_diversity(variables, scores):

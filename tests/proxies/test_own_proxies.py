@@ -260,12 +260,12 @@ class TestPresets:
     """A name that stands for several proxies and their combination."""
 
     def test_it_stands_for_its_members(self):
-        assert resolve(["zero_cost_vote"]) == (("synflow", "jacov", "snip"), "vote")
-        assert resolve(["te_nas"]) == (("ntk", "linear_regions"), "rank_mean")
-        assert resolve(["default"], "log_rank") == (PRESETS["default"].proxies, "log_rank")
-        assert resolve(["naswot", "params"]) == (("naswot", "params"), "log_rank")
-        assert resolve(["naswot"], "vote") == (("naswot",), "vote")
-        assert resolve([spread]) == ((spread,), "log_rank")
+        assert resolve(["zero_cost_vote"])[:2] == (("synflow", "jacov", "snip"), "vote")
+        assert resolve(["te_nas"])[:2] == (("ntk", "linear_regions"), "rank_mean")
+        assert resolve(["default"], "log_rank")[:2] == (PRESETS["default"].proxies, "log_rank")
+        assert resolve(["naswot", "params"])[:2] == (("naswot", "params"), "log_rank")
+        assert resolve(["naswot"], "vote")[:2] == (("naswot",), "vote")
+        assert resolve([spread])[:2] == ((spread,), "log_rank")
 
     @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
     def test_its_members_exist(self, preset):
@@ -294,7 +294,7 @@ class TestPresets:
 
     def test_a_name_that_is_nearly_one(self):
         with pytest.raises(InputError, match="Unknown proxy 'te_na'; did you mean te_nas"):
-            get_proxies(resolve(["te_na"])[0])
+            get_proxies(resolve(["te_na"]).proxies)
         with pytest.raises(InputError, match=r"name its members: ntk,linear_regions\."):
             get_proxies(["te_nas"])
 
