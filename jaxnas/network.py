@@ -133,7 +133,7 @@ class Network:
 
     def __post_init__(self) -> None:
         # Now: the survey leaves notes in the module, which cannot be done while a program is traced.
-        assert self._surveyed
+        _ = self._surveyed
 
     @cached_property
     def _surveyed(self) -> tuple[Survey, tuple[str, ...]]:

@@ -15,8 +15,8 @@ def _synflow(passes: Passes) -> jax.Array:
     Values beyond floating point are kept as an array and the logarithm of a factor (`jaxnas.nn.scaled`),
     so that a hundred cells are as exact as one. A module of one's own (`jaxnas.score`) runs unscaled:
     where its values overflow the score is NaN; its batch norm has its running averages, 0 and 1 in a
-    fresh module. Networks without batch norm, such as transformers, keep what they have: layer norm is not
-    left out and softmax sees absolute weights, so that the score is that of these networks, unlike
+    fresh module. Networks without batch norm, such as transformers, keep what they have: layer norm is
+    not left out and softmax sees absolute weights, so that the score is that of these networks, unlike
     the product along paths that it is in networks of convolutions and ReLUs.
     """
     flow = passes.flow

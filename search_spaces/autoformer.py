@@ -50,10 +50,11 @@ class AutoFormer(SearchSpace):
     12, 13, 14 become n - 2, n - 1, n, and what is decided about the others has no effect. Patches
     have 16 pixels a side at 224 pixels; smaller images have smaller ones (`patch_side`).
 
-    There are no ReLUs, so that `naswot` and its like do not apply; `dss` reads self-attention. Candidates are trained with six layers by
-    default: deeper ones hardly begin to learn in a few epochs of plain SGD, for which a learning rate of
-    0.05 suits them better than the usual 0.1. The searched AutoFormer-T of the paper has MLP
-    ratios of 3 too, which neither its search space nor this one has.
+    There are no ReLUs, so that `naswot` and its like do not apply; `dss` reads self-attention.
+    Candidates are trained with six layers by default: deeper ones hardly begin to learn in a few
+    epochs of plain SGD, for which a learning rate of 0.05 suits them better than the usual 0.1. The
+    searched AutoFormer-T of the paper has MLP ratios of 3 too, which neither its search space nor this
+    one has.
     """
 
     name = "autoformer"

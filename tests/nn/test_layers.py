@@ -21,10 +21,10 @@ from jaxnas.nn import (
     Linear,
     MaxPool,
     NoTap,
-    SumTap,
     Place,
     ReLU,
     Sequential,
+    SumTap,
     Taps,
     Zero,
 )

@@ -137,8 +137,8 @@ def vkdnw_by_hand(weights, arch, images):
         return AtRest(weights | moved, arch, image[None]).logits[0]
 
     firsts = jnp.stack([weights[n][place[n]] for n in kernels])
-    jacobian = jax.jit(jax.jacrev(logits))
-    jacobians, z = ([f(firsts, image) for image in images] for f in (jacobian, logits))
+    each = jax.jit(lambda image: (jax.jacrev(logits)(firsts, image), logits(firsts, image)))
+    jacobians, z = zip(*(each(image) for image in images), strict=True)
     return len(kernels), spectrum_entropy(np.stack(jacobians), np.stack(z))
 
 

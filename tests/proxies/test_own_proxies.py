@@ -20,6 +20,7 @@ from jaxnas.proxy import Batch, GradientProxy
 from jaxnas.scoring.combine import COMBINATIONS
 from jaxnas.scoring.per_architecture import score_per_architecture
 from jaxnas.search import search
+from jaxnas.search_spaces import get_space
 from jaxnas.spaces import Size
 
 SIZE = Size(channels=4, cells=(1,), resolution=8)
@@ -266,6 +267,16 @@ class TestPresets:
         assert resolve(["naswot", "params"])[:2] == (("naswot", "params"), "log_rank")
         assert resolve(["naswot"], "vote")[:2] == (("naswot",), "vote")
         assert resolve([spread])[:2] == ((spread,), "log_rank")
+
+    def test_it_brings_its_protocol_unless_told_otherwise(self):
+        space = get_space("nasbench201")
+        default = resolve(["default"])
+        assert default.size(space) == space.deep_size
+        assert resolve(["naswot"]).size(space) == space.proxy_size
+        assert default.size(get_space("nasbench_macro")) == get_space("nasbench_macro").proxy_size
+        assert (default.batch_size, default.repeats) == (32, 1)
+        asked = resolve(["default"], batch_size=8, repeats=3)
+        assert (asked.batch_size, asked.repeats, asked.deep) == (8, 3, True)
 
     @pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
     def test_its_members_exist(self, preset):

@@ -195,6 +195,19 @@ class TestEquivalence:
         rows = SPACE.canonical(np.array([one, other]))
         assert (rows[0] == rows[1]).all() == same
 
+    def test_cells_of_one_form_and_as_many_convolutions_are_scored_once(self):
+        rows = SPACE.scored(ARCHS)
+        assert len(np.unique(rows, axis=0)) == 5022
+        # A convolution before a skip is one after it; twice the same one is not two.
+        before, after = [3, 0, 0, 0, 0, 0], [0, 0, 0, 3, 0, 0]
+        alike = np.array([[3, 0, 0, 0, 1, 0], [1, 0, 0, 0, 3, 0], after, before], np.int32)
+        scored = SPACE.scored(alike)
+        np.testing.assert_array_equal(scored[0], scored[1])
+        np.testing.assert_array_equal(scored[0], scored[2])
+        assert (scored[3] != scored[2]).any()
+        twice = np.array([[3, 0, 1, 0, 1, 1], [3, 3, 0, 0, 1, 1]], np.int32)
+        assert (SPACE.scored(twice)[0] != SPACE.scored(twice)[1]).any()
+
     def test_the_representative_has_the_fewest_parameters_of_its_class(self):
         network = SPACE.network(SPACE.official_size, classes=10)
         params = network.count(ARCHS).params

@@ -207,6 +207,19 @@ def test_canonical_rows_stand_for_themselves_and_are_pruned(case):
     np.testing.assert_array_equal(space.canonical(space.pruned(archs)), rows)
 
 
+def test_scored_rows_stand_for_themselves_and_have_the_same_sizes(case):
+    space, archs = case.space, population(case.space)
+    rows = space.scored(archs)
+    assert rows.dtype == np.int32
+    np.testing.assert_array_equal(space.scored(rows), rows)
+    np.testing.assert_array_equal(space.pruned(rows), rows)
+    np.testing.assert_array_equal(space.connected(rows), space.connected(archs))
+    np.testing.assert_array_equal(space.shape_classes(rows), space.shape_classes(archs))
+    np.testing.assert_array_equal(space.canonical(rows), space.canonical(archs))
+    counts = [space.count(each, space.proxy_size, classes=10) for each in (rows, archs)]
+    np.testing.assert_array_equal(*counts)
+
+
 def test_inactive_decisions_do_not_bear_on_the_output(case):
     """What changes in them, while they stay inactive, changes nothing that the network reads."""
     space = case.space
