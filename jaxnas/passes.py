@@ -66,7 +66,7 @@ def images_of(batch: Batch) -> jax.Array:
     return batch.images
 
 
-_PLAIN = (images_of, "batch", None)
+PLAIN = (images_of, "batch", None)
 """The forward pass that gradients go back through."""
 
 
@@ -204,7 +204,7 @@ class Passes:
         return jax.lax.map(lambda c: tensors(pull(c.astype(logits.dtype))[0]), cotangents)
 
     def _passed(self, forward: Forward) -> Any:
-        if forward.key == _PLAIN and self._gradients:
+        if forward.key == PLAIN and self._gradients:
             return self._linearised[2]
         taps = Taps(tuple(self._groups[forward.key]))
         variables = self.variables
@@ -222,7 +222,7 @@ class Passes:
 
     def _linearise(self, params: Any) -> Linearised:
         """The logits, their pullback to (parameters, images, gradient taps), and the taps' carries."""
-        taps = Taps(tuple(self._groups[_PLAIN]))
+        taps = Taps(tuple(self._groups[PLAIN]))
         zeros = tuple(jnp.zeros(()) for _ in self._gradient_taps)
 
         def run(params: Any, images: jax.Array, zeros: tuple[jax.Array, ...]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxnas.errors import InputError
 from jaxnas.network import Scorable, Variables
 from jaxnas.nn.context import BatchNormMode, GradientTap, Tap
-from jaxnas.passes import Batch, Forward, Passes, images_of
+from jaxnas.passes import PLAIN, Batch, Forward, Passes, images_of
 
 __all__ = ["Batch", "CountProxy", "ForwardProxy", "GradientProxy", "Passes", "Proxy", "evaluate"]
 
@@ -150,6 +150,20 @@ def evaluate(
         elif isinstance(p, GradientProxy):
             found[p.name] = p.score(passes)
     return {name: _number(name, score) for name, score in found.items()}
+
+
+def programs(proxies: Sequence[Proxy], network: Scorable) -> list[tuple[Proxy, ...]]:
+    """The proxies that are computed, in groups that share a pass; groups share nothing.
+
+    Compiled apart they take as long to run and much less to compile.
+    """
+    groups: dict[Any, list[Proxy]] = {}
+    for p in proxies:
+        if isinstance(p, ForwardProxy):
+            groups.setdefault(p.forward(network).key, []).append(p)
+        elif isinstance(p, GradientProxy):
+            groups.setdefault(PLAIN if SHARED & set(p.needs) else p.needs, []).append(p)
+    return [tuple(group) for group in groups.values()]
 
 
 def _number(name: str, score: Any) -> jax.Array:

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxnas import backend
 from jaxnas.network import Network, Variables
-from jaxnas.proxy import Batch, CountProxy, Proxy, evaluate
+from jaxnas.proxy import Batch, CountProxy, Proxy, evaluate, programs
 
 ARCHS_PER_CALL = 32
 """Architectures that one device scores before the program hands results back."""
@@ -32,22 +32,22 @@ def score_per_architecture(
     """Every proxy's score of every row of `archs: int32[N, D]`, `float32[N]` each.
 
     Inside the program architectures follow each other in `lax.map` and choices are `lax.switch`; rows
-    are dealt out over `devices` (default: all). Proxies that read one forward pass share it. `chunk`
+    are dealt out over `devices` (default: all). Proxies that read one pass share it. `chunk`
     is called with the scores of the next rows as they are finished.
     """
     devices = tuple(devices if devices is not None else jax.devices())
     archs = np.asarray(archs, np.int32)
-    computed = tuple(p for p in proxies if not isinstance(p, CountProxy))
+    groups = programs(proxies, network)
     size = max(1, min(ARCHS_PER_CALL, -(-len(archs) // len(devices)))) * len(devices)
     parts = []
     for start in range(0, len(archs), size):
         rows = archs[start : start + size]
         part = {p.name: counted(p, network, rows) for p in proxies if isinstance(p, CountProxy)}
-        if computed:
-            padded = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
-            result = score_chunk(network, computed, devices, variables, padded, batch)
+        padded = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+        for group in groups:
+            result = score_chunk(network, group, devices, variables, padded, batch)
             table = np.asarray(result)[: len(rows)]
-            part |= {p.name: table[:, i] for i, p in enumerate(computed)}
+            part |= {p.name: table[:, i] for i, p in enumerate(group)}
         parts.append(part)
         chunk(part)
     empty = np.zeros(0, np.float32)
