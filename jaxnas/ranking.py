@@ -119,8 +119,8 @@ def rank(
         sample: how many architectures, drawn at random by the seed; 0: all; default: all, or
             `space.default_sample` where a space is too large.
         archs: the architectures themselves, `int[N, D]`, in place of all or a sample.
-        repeats: how many initialisations and batches scores are the mean of, those of the seeds
-            `repeats * seed` and following; default 1, or the preset's.
+        repeats: how many initialisations and batches, of this and the following seeds, scores are the
+            mean of; default 1, or the preset's.
         dtype: what networks are computed in, `float32` or `bfloat16`.
 
     Returns:
@@ -250,7 +250,7 @@ def rank_population(
                 network,
                 batch,
                 proxies,
-                seed=repeats * seed + repeat,
+                seed=seed + repeat,
                 executor=executor,
                 progress=progress.between(first, first + len(scoring.rows)),
             )

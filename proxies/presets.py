@@ -13,7 +13,7 @@ class Preset:
     """Proxies and how their ranks become one (`jaxnas.scoring.combine.COMBINATIONS`)."""
 
     name: str
-    proxies: tuple[str, ...]
+    proxies: tuple[Any, ...]
     combine: str
     paper: str
     batch_size: int = 32
@@ -92,7 +92,8 @@ def resolve(
     names = tuple(names)
     presets = [name for name in names if isinstance(name, str) and name in PRESETS]
     if not presets:
-        return Recipe(names, combine or "log_rank", batch_size or 32, repeats or 1, deep=False)
+        usual = Preset("", names, combine or "log_rank", "")
+        return _recipe(usual, batch_size, repeats)
     if len(names) > 1:
         raise InputError(
             f"{presets[0]} is a combination of proxies ({','.join(PRESETS[presets[0]].proxies)}) and "
@@ -103,10 +104,14 @@ def resolve(
         raise InputError(
             f"{preset.name} combines its proxies by {preset.combine}; got combine={combine}."
         )
+    return _recipe(preset, batch_size, repeats)
+
+
+def _recipe(preset: Preset, batch_size: int | None, repeats: int | None) -> Recipe:
     return Recipe(
         preset.proxies,
         preset.combine,
-        batch_size or preset.batch_size,
-        repeats or preset.repeats,
+        preset.batch_size if batch_size is None else batch_size,
+        preset.repeats if repeats is None else repeats,
         preset.deep,
     )

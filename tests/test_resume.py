@@ -41,7 +41,7 @@ def undisturbed(tmp_path_factory):
 
 def small(patch):
     fewer(patch, ROWS)
-    patch.setattr(shared_prefix, "GROUP_BYTES", 3e6)
+    patch.setattr(shared_prefix, "GROUP_BYTES", 1e6)
 
 
 def die(out, method, what, nth=1, *, after=False, resume=False, **options):
