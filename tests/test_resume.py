@@ -141,7 +141,7 @@ def test_a_lost_ranking_is_made_from_the_journal_and_a_damaged_one_is_said(
     with pytest.raises(InputError, match=r"ranking\.parquet is damaged; without it, it is made"):
         search(out=out, resume=True, quiet=True)
     (out / "ranking.parquet").unlink()
-    monkeypatch.setattr(shared_prefix, "_carries", None)  # nothing is scored again
+    monkeypatch.setattr(shared_prefix, "_finish", None)  # nothing is scored again
     search(out=out, resume=True, quiet=True)
     assert (out / "ranking.parquet").read_bytes() == (undisturbed / "ranking.parquet").read_bytes()
 
