@@ -153,7 +153,12 @@ def test_architectures_are_scored_apart(score, scores):
     assert_trees_equal(score(ARCHS[order]), scores[order])
 
 
-@pytest.mark.parametrize("name", COMPUTED)
+QUICK = ("naswot", "jacov", "az_expressivity", "grad_norm")
+"""Of these the programs compile in seconds; vmap computes every branch of every switch."""
+SLOWLY = [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in COMPUTED]
+
+
+@pytest.mark.parametrize("name", SLOWLY)
 def test_plain_jit_and_vmap_agree(name, tiny, variables, batch):
     score = partial(one, PROXIES[name], tiny, variables, batch)
     jitted = [jax.jit(score)(arch) for arch in ARCHS]
