@@ -182,6 +182,9 @@ class ModuleNetwork:
         logits = self.apply(variables, arch, images, batch_norm=batch_norm).logits
         return Scaled(logits, jnp.zeros(()))
 
+    def flow(self, variables: Variables, arch: jax.Array | np.ndarray, image: jax.Array) -> None:
+        """None: how a module's parts let values through is not known."""
+
     def active(self, arch: jax.Array | np.ndarray) -> Any:
         """All weights are there."""
         return jax.tree.map(lambda p: jnp.ones((1,) * p.ndim), self.shapes.params)

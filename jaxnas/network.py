@@ -16,7 +16,7 @@ from jaxnas.nn.depth import longest_chains
 from jaxnas.nn.linear_maps import LinearMaps
 from jaxnas.nn.masks import Masks
 from jaxnas.nn.nudge import Nudges, nudges_of
-from jaxnas.nn.scaled import Scaled, ScaledContext
+from jaxnas.nn.scaled import FlowContext, Scaled, ScaledContext
 from jaxnas.nn.sizes import Sizes
 from jaxnas.nn.survey import Survey, annotate_widths, number_decisions, take_survey
 
@@ -98,6 +98,16 @@ class Scorable(Protocol):
         batch_norm: BatchNormMode = "batch",
     ) -> Scaled:
         """The logits, which no floating-point number might hold."""
+        ...
+
+    def flow(
+        self, variables: Variables, arch: jax.Array | np.ndarray, image: jax.Array
+    ) -> Scaled | None:
+        """Sum over weights of w dR/dw, R the sum of the logits of an image `[1, H, W, C]`.
+
+        Without batch norm, for an image and parameters that are not negative. None where the network
+        has layers that do not say how they let values through (`Layer.flow`).
+        """
         ...
 
     def active(self, arch: jax.Array | np.ndarray) -> Any:
@@ -286,11 +296,27 @@ class Network:
         batch_norm: BatchNormMode = "batch",
     ) -> Scaled:
         """The logits of `apply`, however large (`jaxnas.nn.scaled`)."""
+        return self._scaled(variables, images, ScaledContext(arch, batch_norm=batch_norm))
+
+    def flow(
+        self, variables: Variables, arch: jax.Array | np.ndarray, image: jax.Array
+    ) -> Scaled | None:
+        """Sum over weights of w dR/dw, R the sum of the logits of an image `[1, H, W, C]`.
+
+        That is the slope of R where all weights are scaled together, so that one forward pass finds
+        it, with a slope beside each value.
+        """
+        if not all(site.layer.flow for site in self.survey.sites):
+            return None
+        pair = jnp.concatenate([image, jnp.zeros_like(image)])
+        logits, log = self._scaled(variables, pair, FlowContext(arch, batch_norm="none"))
+        return Scaled(logits[1].astype(jnp.float32).sum(), log)
+
+    def _scaled(self, variables: Variables, images: jax.Array, ctx: ScaledContext) -> Scaled:
         params = variables.params
         if self.elastic:
-            params = self._masks.fitted(params, arch, scaled=False)
+            params = self._masks.fitted(params, ctx.arch, scaled=False)
         module: Any = nnx.merge(self._split[0], params, variables.statistics, copy=True)
-        ctx = ScaledContext(arch, batch_norm=batch_norm)
         return module(Scaled(images, jnp.zeros(())), ctx)
 
     def bound_module(self, variables: Variables) -> Any:

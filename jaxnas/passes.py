@@ -12,6 +12,7 @@ import optax
 from jaxnas.errors import InputError
 from jaxnas.network import Scorable, Variables
 from jaxnas.nn.context import BatchNormMode, GradientTap, GradientTaps, Tap, Taps
+from jaxnas.nn.scaled import Scaled
 
 type Tensors = tuple[jax.Array, ...]
 """Something for each weight: `float32[k, n]` for each shape, k tensors of n entries."""
@@ -48,14 +49,6 @@ class Forward(NamedTuple):
     def key(self) -> Any:
         """What is equal for those that are made together."""
         return self.inputs, self.batch_norm, self.weights
-
-
-class Flow(NamedTuple):
-    """Absolute weights, and the gradients of R at them, which are to be multiplied by `exp(log)`."""
-
-    weights: Tensors
-    gradients: Tensors
-    log: jax.Array
 
 
 type Linearised = tuple[jax.Array, Callable[..., Any], Any]
@@ -164,18 +157,26 @@ class Passes:
         return pull(gradients)[0]
 
     @cached_property
-    def flow(self) -> Flow:
-        """What flows through the absolute weights from one image of ones to the sum of the logits."""
-        params = jax.tree.map(jnp.abs, self.variables.params)
-        ones = jnp.ones_like(self.batch.images[:1])
+    def flow(self) -> Scaled:
+        """Sum over weights of |w dR/dw|, R the sum of the logits of one image of ones.
 
+        All parameters are replaced by their absolute values, and batch norm is left out.
+        """
+        params = jax.tree.map(jnp.abs, self.variables.params)
+        variables = self.variables._replace(params=params)
+        ones = jnp.ones_like(self.batch.images[:1])
+        found = self.network.flow(variables, self.arch, ones)
+        return self._flow_by_gradients(params, ones) if found is None else found
+
+    def _flow_by_gradients(self, params: Any, ones: jax.Array) -> Scaled:
         def total(params: Any) -> tuple[jax.Array, jax.Array]:
             variables = self.variables._replace(params=params)
             logits, log = self.network.apply_scaled(variables, self.arch, ones, batch_norm="none")
             return logits.astype(jnp.float32).sum(), log
 
         gradients, log = jax.grad(total, has_aux=True)(params)
-        return Flow(self.masked(params), tensors(gradients), log)
+        pairs = zip(self.masked(params), tensors(gradients), strict=True)
+        return Scaled(jnp.sum(jnp.stack([jnp.abs(w * g).sum() for w, g in pairs])), log)
 
     def masked(self, params: Any) -> Tensors:
         """Something for each parameter, such as its gradient, where the architecture has it."""

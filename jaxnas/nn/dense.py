@@ -9,6 +9,7 @@ from jaxnas.nn.layers import Layer
 class Flatten(Layer):
     """Images as vectors, row by row of pixels, each pixel's channels together."""
 
+    flow = "linear"
     keeps_zero = True
 
     def forward(self, x: jax.Array, ctx: Context) -> jax.Array:
@@ -22,6 +23,7 @@ class GELU(Layer):
     It reports nothing: its gate is smooth, so that there is no on or off for a code to tell.
     """
 
+    flow = "increasing"
     keeps_zero = True
 
     def forward(self, x: jax.Array, ctx: Context) -> jax.Array:

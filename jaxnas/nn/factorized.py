@@ -19,6 +19,7 @@ class FactorizedReduce(Layer):
     halves are of the outputs there are.
     """
 
+    flow = "linear"
     affine = True
     keeps_zero = True
     fan_in_drawn: ClassVar[tuple[str, ...]] = ("kernel",)

@@ -19,6 +19,7 @@ class GroupedConv(Layer):
     there as many as they may, are spread evenly over the groups. Widths are multiples of `groups`.
     """
 
+    flow = "linear"
     affine = True
     keeps_zero = True
     fan_in_drawn: ClassVar[tuple[str, ...]] = ("kernel",)
@@ -63,6 +64,7 @@ class GroupWidthConv(Layer):
     groups; with a group width of 1 the convolution is depthwise, of multiplier O / I.
     """
 
+    flow = "linear"
     affine = True
     keeps_zero = True
 
@@ -107,6 +109,7 @@ class Shift(Layer):
     concatenation.
     """
 
+    flow = "linear"
     keeps_zero = True
 
     def __init__(self, decision: int, offsets: tuple[int, ...], outputs: Width) -> None:

@@ -6,7 +6,7 @@ Images are NHWC, kernels HWIO. Parameters are declared by shape alone and drawn 
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,9 @@ class Layer(nnx.Module):
     """Whether it is a convolution or a linear layer, whose output is reported as `affine`."""
     parts: ClassVar[int] = 1
     """How many outputs it makes beside each other, along the axis before the channels'."""
+    flow: ClassVar[Literal["", "linear", "increasing"]] = ""
+    """What it does to values and weights that are not negative: `linear` in both, or `increasing` and
+    without weights; anything else, or nobody knows: empty. Biases aside; batch norm being left out."""
     role: str = ""
     """`attention` for the linear layers of self-attention, which some proxies read apart."""
 
@@ -88,6 +91,7 @@ class Conv(Layer):
     inputs it is depthwise; other numbers of groups want fixed widths.
     """
 
+    flow = "linear"
     affine = True
     fan_in_drawn: ClassVar[tuple[str, ...]] = ("kernel", "bias")
 
@@ -148,6 +152,7 @@ class Conv(Layer):
 class Linear(Layer):
     """Fully connected, PyTorch's default initialisation. `role` is that of `Layer`."""
 
+    flow = "linear"
     affine = True
     fan_in_drawn: ClassVar[tuple[str, ...]] = ("kernel", "bias")
 
@@ -182,6 +187,8 @@ class BatchNorm(Layer):
     Running averages move by `momentum` (PyTorch's sense: the weight of the new batch) and use the
     unbiased variance. Reports its input as `batch_norm`.
     """
+
+    flow = "linear"
 
     def __init__(
         self, channels: int | Width, *, momentum: float = 0.1, epsilon: float = 1e-5
@@ -241,6 +248,7 @@ def _like(vector: jax.Array, x: jax.Array) -> jax.Array:
 class ReLU(Layer):
     """max(x, 0); reports its input as a `pre_activation`."""
 
+    flow = "linear"
     keeps_zero = True
 
     def __call__(self, x: Any, ctx: Any) -> Any:
@@ -259,6 +267,7 @@ class AvgPool(Layer):
     that the two can be added.
     """
 
+    flow = "linear"
     keeps_zero = True
 
     def __init__(self, window: int = 3, *, stride: int = 1) -> None:
@@ -278,6 +287,7 @@ class AvgPool(Layer):
 class MaxPool(Layer):
     """Maximum pooling; padding never wins."""
 
+    flow = "increasing"
     keeps_zero = True
 
     def __init__(self, window: int = 3, *, stride: int = 1) -> None:
@@ -291,6 +301,7 @@ class MaxPool(Layer):
 class GlobalAvgPool(Layer):
     """The mean over height and width; reports its input as `features`."""
 
+    flow = "linear"
     keeps_zero = True
 
     def __call__(self, x: Any, ctx: Any) -> Any:
@@ -305,6 +316,7 @@ class GlobalAvgPool(Layer):
 class Identity(Layer):
     """x itself."""
 
+    flow = "linear"
     keeps_zero = True
 
     def __call__(self, x: Any, ctx: Any) -> Any:
@@ -315,6 +327,7 @@ class Identity(Layer):
 class Zero(Layer):
     """Zeros: no connection. Of x's shape, or of what a convolution of this stride would give."""
 
+    flow = "linear"
     keeps_zero = True
 
     def __init__(self, outputs: int | Width | None = None, *, stride: int = 1) -> None:
@@ -333,6 +346,7 @@ class Place(Layer):
     A concatenation is the sum of what is placed, which every context understands.
     """
 
+    flow = "linear"
     keeps_zero = True
 
     def __init__(self, offset: int, channels: int, outputs: int | Width) -> None:

@@ -15,6 +15,8 @@ from jaxnas.nn.width import Width, largest
 class ReLU6(ReLU):
     """min(max(x, 0), 6); reports its input as ReLU does."""
 
+    flow = "increasing"
+
     def forward(self, x: jax.Array, ctx: Context) -> jax.Array:
         """Elementwise."""
         return jax.nn.relu6(x)
@@ -22,6 +24,8 @@ class ReLU6(ReLU):
 
 class HardSwish(ReLU):
     """x min(max(x + 3, 0), 6) / 6 (Howard et al., arXiv:1905.02244); reports its input as ReLU does."""
+
+    flow = "increasing"
 
     def forward(self, x: jax.Array, ctx: Context) -> jax.Array:
         """Elementwise."""

@@ -12,6 +12,7 @@ from jaxnas.nn.width import Width, largest
 class Scale(Layer):
     """`y[..., c] = scale[c] x[..., c]`, beginning at 1: how much of a skip connection is let through."""
 
+    flow = "linear"
     keeps_zero = True
 
     def __init__(self, channels: int | Width) -> None:

@@ -1,6 +1,7 @@
 """Passes whose values no floating-point number could hold: arrays with a common factor set apart.
 
-The network's own code runs with `Scaled` values in place of arrays.
+The network's own code runs with `Scaled` values in place of arrays, in `FlowContext` together with their
+slopes.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,7 @@ class ScaledContext(Context):
 
     def apply(self, layer: Layer, x: Any) -> Any:
         """Compute one layer."""
-        y, log = layer.forward(x.array, self), x.log
+        y, log = self._forward(layer, x.array), x.log
         if isinstance(layer, LayerNorm | Zero) or (
             isinstance(layer, BatchNorm) and self.batch_norm in ("batch", "halves", "update")
         ):
@@ -66,5 +67,27 @@ class ScaledContext(Context):
         """`value`."""
         return value
 
+    def _forward(self, layer: Layer, x: jax.Array) -> jax.Array:
+        return layer.forward(x, self)
+
     def _inside(self, carry: Any) -> "ScaledContext":
-        return ScaledContext(self.arch, batch_norm=self.batch_norm)
+        return type(self)(self.arch, batch_norm=self.batch_norm)
+
+
+class FlowContext(ScaledContext):
+    """The same, of values and weights that are not negative, with the values' slopes.
+
+    The slope of a value v is that of v(t) at t = 1, t being a factor of all weights. Arrays are
+    `[2, ...]`: the value of one image, and its slope. Layers have to say what their `flow` is.
+    """
+
+    def _forward(self, layer: Layer, x: jax.Array) -> jax.Array:
+        if layer.flow == "increasing":
+            return jnp.concatenate(jax.jvp(lambda v: layer.forward(v, self), (x[:1],), (x[1:],)))
+        y = layer.forward(x, self)
+        if not layer.affine:
+            return y
+        # (t W) x(t) + b has the slope W x + W x'.
+        bias = getattr(layer, "bias", None)
+        constant = 0 if bias is None else bias[...].reshape((1,) * (y.ndim - 1) + (-1,))
+        return jnp.concatenate([y[:1], y[1:] + y[:1] - 2 * constant])

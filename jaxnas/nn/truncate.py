@@ -10,6 +10,7 @@ from jaxnas.nn.width import Width
 class Truncate(Layer):
     """x's first channels, as many as a width says, no more than x has; what is built beyond becomes 0."""
 
+    flow = "linear"
     keeps_zero = True
 
     def __init__(self, outputs: Width) -> None:
