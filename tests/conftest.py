@@ -36,6 +36,14 @@ def _compilation_cache() -> None:
     enable_compilation_cache()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_programs():
+    """Forgotten after each file: Linux maps no more than 65,530 pieces of memory for one process, each
+    program takes dozens, and the suite's programs together would crash it."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data, where this machine has it."""
