@@ -1,10 +1,11 @@
-"""`python -m jaxnas.benchmarks`: NAS-Bench tables, and how well proxies rank them."""
+"""`python -m jaxnas.benchmarks`: NAS-Bench tables, and how far rankings can be trusted."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-from jaxnas.benchmarks.evaluation.command import add_arguments
+from jaxnas.benchmarks.calibration import command as calibration
+from jaxnas.benchmarks.evaluation import command as evaluation
 from jaxnas.benchmarks.tables.command import add_commands
 from jaxnas.console import Screen
 from jaxnas.errors import InputError
@@ -14,11 +15,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 2 for bad input."""
     parser = argparse.ArgumentParser(
         prog="python -m jaxnas.benchmarks",
-        description="NAS-Bench tables, and how well proxies rank them.",
+        description="NAS-Bench tables, and how far rankings can be trusted.",
     )
     topics = parser.add_subparsers(dest="topic", required=True, metavar="TOPIC")
     add_commands(topics.add_parser("tables", help="import, describe, list and download tables"))
-    add_arguments(topics.add_parser("proxies", help="how well training-free scores rank a table"))
+    proxies = topics.add_parser("proxies", help="how well training-free scores rank a table")
+    evaluation.add_arguments(proxies)
+    calibrate = topics.add_parser("calibrate", help="how well they rank on your own data")
+    calibration.add_arguments(calibrate)
     args = parser.parse_args(argv)
     try:
         args.run(args, Screen())

@@ -25,6 +25,9 @@ STAGES = ("rank", "train", "finish")
 PRESETS: dict[str, tuple[str, ...]] = {"quick": ("rank", "train", "finish"), "full": STAGES}
 DTYPES = ("float32", "bfloat16")
 EXECUTORS = ("auto", "shared_prefix", "per_architecture")
+SHARED = ("spos", "fairnas", "random", "enas")
+DIFFERENTIABLE = ("darts", "darts_v2", "pdarts", "pcdarts", "betadarts", "gdas", "snas", "drnas")
+TRAINERS = ("population", *SHARED, *DIFFERENTIABLE)
 
 
 @dataclass(frozen=True)
@@ -86,22 +89,35 @@ class RankConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Train: the best candidates for a short time, all in one program.
+    """Train: the best candidates for a short time, all in one program; or one super-net for all.
 
     Args:
+        trainer: population (each candidate its own weights) | spos, fairnas, random, enas (one super-net;
+            candidates inherit its weights) | darts, darts_v2, pdarts, pcdarts, betadarts, gdas, snas,
+            drnas (by gradient; what is found is the winner); short: --trainer
         top: how many of the best are trained; short: --top
         baselines: random architectures trained beside them, and the largest one; 0: neither
-        epochs: epochs of each candidate
+        halving: successive halving: after 1, eta, eta^2, ... epochs 1 of eta is trained on; 0: all are
+        measure: what candidates are halved by: last_seen (validation accuracy) | sotl | sotl_e (sums of
+            training losses, of all epochs and the last)
+        sample: architectures that a super-net's weights evaluate, beside the best of the ranking
+        epochs: epochs of each candidate, or of the super-net
         batch_size: images a step
         learning_rate: peak learning rate (SGD with Nesterov momentum, cosine)
         weight_decay: weight decay on kernels
+        dtype: what candidates are computed in: float32 | bfloat16
         channels: channels of the candidates; null: the space's own, 16 for nasbench201
         cells: their cells in each stage; null: the space's own, 1,1,1 for nasbench201
         resolution: side of their images; null: the data's, at most the space's own
     """
 
+    trainer: str = "population"
     top: PositiveInt = 8
     baselines: NonNegativeInt = 8
+    halving: NonNegativeInt = 0
+    measure: str = "last_seen"
+    sample: PositiveInt = 200
+    dtype: str = "float32"
     epochs: PositiveInt = 3
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 0.1
@@ -177,6 +193,7 @@ SHORT = {
     "sample": ("rank.sample",),
     "repeats": ("rank.repeats",),
     "top": ("train.top",),
+    "trainer": ("train.trainer",),
     "epochs": ("train.epochs", "finish.epochs"),
     "batch_size": ("rank.batch_size", "train.batch_size", "finish.batch_size"),
     "channels": ("rank.channels", "train.channels", "finish.channels"),
@@ -348,6 +365,7 @@ _WORDS = {
 
 def _check(config: SearchConfig) -> None:
     from jaxnas.scoring.combine import COMBINATIONS
+    from jaxnas.training.fidelity import MEASURES
 
     if config.out == "":
         raise InputError("out is empty, expected a directory.")
@@ -365,6 +383,13 @@ def _check(config: SearchConfig) -> None:
     if config.rank.combine is not None:
         _among("combination", config.rank.combine, COMBINATIONS)
     _among("dtype", config.rank.dtype, DTYPES)
+    _among("dtype", config.train.dtype, DTYPES)
+    _among("trainer", config.train.trainer, TRAINERS)
+    _among("measure", config.train.measure, MEASURES)
+    if config.train.halving == 1:
+        raise InputError(
+            "train.halving is 1, expected 0 (none) or at least 2: 1 of so many is kept."
+        )
     if config.rank.batch_size == 1:
         raise InputError("rank.batch_size is 1, expected at least 2: scores compare images.")
     for key, value in flatten(to_dict(config)).items():

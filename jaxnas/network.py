@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from jaxnas.errors import InputError
 from jaxnas.nn.context import BatchNormMode, Block, Context, GradientTaps, Tap
 from jaxnas.nn.depth import longest_chains
 from jaxnas.nn.linear_maps import LinearMaps
 from jaxnas.nn.masks import Masks
+from jaxnas.nn.noise import Noise
 from jaxnas.nn.nudge import Nudges, nudges_of
 from jaxnas.nn.scaled import FlowContext, Scaled, ScaledContext
 from jaxnas.nn.sizes import Sizes
@@ -258,12 +260,15 @@ class Network:
         gradient_taps: GradientTaps | None = None,
         cuts: Sequence[jax.Array] | None = None,
         nudges: Nudges | None = None,
+        noise: Noise | None = None,
+        distinct: jax.Array | float = 1.0,
     ) -> Outputs:
         """Run the architecture `arch: int32[P]` on `images: [B, H, W, C]`.
 
         With a traced `arch` one compiled program serves all architectures; with a NumPy one only that
         network is built. Channels beyond the widths it chose take no part, whatever their weights.
-        `nudges` (`jaxnas.nn.nudge`) ask for a batch norm that does not tie images to each other.
+        `nudges` (`jaxnas.nn.nudge`) ask for a batch norm that does not tie images to each other;
+        `noise` drops paths and features; `distinct` is the share of images that are not repetitions.
         """
         graph, _, _ = self._split
         params = variables.params
@@ -278,14 +283,29 @@ class Network:
             gradient_taps=gradient_taps,
             cuts=cuts,
             batch=images.shape[0],
+            noise=noise,
+            distinct=distinct,
         )
         if nudges is not None:
             ctx.nudges = nudges_of(module, params, nudges)
-        logits = module(images, ctx)
-        for norm, (mean, variance) in ctx.statistics.values():
-            norm.mean[...] = mean
-            norm.variance[...] = variance
-        return Outputs(logits, ctx.carry, nnx.state(module, nnx.BatchStat), tuple(ctx.blocks))
+        return _outputs(module, ctx, images)
+
+    def apply_in(self, variables: Variables, ctx: Context, images: jax.Array) -> Outputs:
+        """Run `images: [B, H, W, C]` in a context that gives choice points a meaning of its own.
+
+        Such as `jaxnas.nn.mixed.MixedContext`, in which every branch is taken by its weight. The context
+        is used up.
+
+        Raises:
+            InputError: architectures choose widths: then there is no one weight to be mixed.
+        """
+        if self.elastic:
+            raise InputError(
+                "The choices of a network whose architectures choose widths cannot be mixed; expected "
+                "one that has choice points alone."
+            )
+        module: Any = nnx.merge(self._split[0], variables.params, variables.statistics, copy=True)
+        return _outputs(module, ctx, images)
 
     def apply_scaled(
         self,
@@ -322,6 +342,14 @@ class Network:
     def bound_module(self, variables: Variables) -> Any:
         """The module with `variables` in place, for executors that call it themselves."""
         return nnx.merge(self._split[0], *variables)
+
+
+def _outputs(module: Any, ctx: Context, images: jax.Array) -> Outputs:
+    logits = module(images, ctx)
+    for norm, (mean, variance) in ctx.statistics.values():
+        norm.mean[...] = mean
+        norm.variance[...] = variance
+    return Outputs(logits, ctx.carry, nnx.state(module, nnx.BatchStat), tuple(ctx.blocks))
 
 
 def _draw(key: jax.Array, params: Any) -> Any:

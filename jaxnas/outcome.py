@@ -41,6 +41,7 @@ def conclude(job: Job, about: dict[str, Any]) -> dict[str, Any]:
         graphs=job.space.graphs(winner[0]),
         trained=tuple(job.trained),
         notes=tuple(job.notes),
+        curves=job.curves,
     )
     job.run.write("report.html", lambda beside: write_report(beside, page))
     return result
@@ -109,7 +110,11 @@ def _print_cost_against_accuracy(job: Job) -> None:
         )
     if rows:
         epochs = job.config.train.epochs
-        title = f"\nTrained for {epochs} epoch{'s' * (epochs > 1)} each"
+        length = f"{epochs} epoch{'s' * (epochs > 1)}"
+        most = "up to " if job.config.train.halving else ""
+        title = f"\nTrained for {most}{length} each"
+        if job.config.train.trainer != "population":
+            title = f"\nBy weights inherited from a super-net trained for {length}"
         columns = ["role", "networks", "M multiply-adds", "seconds", "mean validation", "best"]
         job.screen.table(title, columns, rows)
 

@@ -24,6 +24,7 @@ from jaxnas.outcome import conclude, print_outcome
 from jaxnas.proxies import get_proxies
 from jaxnas.proxies.presets import resolve
 from jaxnas.ranking import population
+from jaxnas.report import TrainedCandidate
 from jaxnas.runs import Run, check_free, writing
 from jaxnas.search_spaces import get_space
 from jaxnas.spaces import SearchSpace
@@ -38,12 +39,14 @@ _clock: CompileClock | None = None
 class Result:
     """What a search found; `values` is the contents of result.json.
 
-    `ranking` has one row an architecture, best first (`jaxnas.rank`); `directory` holds the files.
+    `ranking` has one row an architecture, best first (`jaxnas.rank`); `directory` holds the files;
+    `trained` is what was trained, and how it learned.
     """
 
     values: Mapping[str, Any]
     ranking: pd.DataFrame
     directory: Path
+    trained: tuple[TrainedCandidate, ...] = ()
 
     @property
     def arch(self) -> str:
@@ -104,7 +107,7 @@ def run_search(
     finally:
         job.run.close()
     assert job.ranking is not None
-    return Result(result, job.ranking, out)
+    return Result(result, job.ranking, out, tuple(job.trained))
 
 
 _NO_RUN: Any = None

@@ -249,6 +249,27 @@ class SearchSpace(abc.ABC):
         """`int32[N, P]`: what the choice points of the network read, for pruned architectures."""
         return self.pruned(archs)
 
+    def discretise(self, probabilities: np.ndarray) -> np.ndarray:
+        """The architecture `int32[D]` that relaxed choices stand for: of each the most probable.
+
+        `probabilities: float[P, K]` has a row for each column of `rows`, padded with 0.
+
+        Raises:
+            InputError: a space whose network reads other columns than its decisions, or decides shapes,
+                and that has no rule of its own.
+        """
+        if type(self).rows is not SearchSpace.rows or self.programs > 1:
+            raise InputError(
+                f"{self.name} has no rule that makes an architecture of relaxed choices: its network "
+                "does not read its decisions one by one, as a space of cells' does."
+            )
+        most = [int(np.argmax(p[:n])) for p, n in zip(probabilities, self.choices, strict=True)]
+        return np.array(most, np.int32)
+
+    def cells_of(self, columns: int) -> np.ndarray:
+        """`int64[P]`: which kind of cell each of the P columns of `rows` belongs to; by default one."""
+        return np.zeros(columns, np.int64)
+
     def hyper(self, archs: np.ndarray) -> dict[str, np.ndarray]:
         """Hyper-parameters that architectures bring for their training, `float[N]` by name.
 

@@ -110,6 +110,35 @@ class DARTS(SearchSpace):
                 rows[everyone, place] = 1 + ops[:, node, side]
         return rows
 
+    def discretise(self, probabilities: np.ndarray) -> np.ndarray:
+        """The authors' rule: of each node the two strongest edges, on each its strongest operation.
+
+        `probabilities: float[28, K]` as `rows` has its columns; none (choice 0) counts for nothing.
+
+        Raises:
+            InputError: rows for one kind of cell alone.
+        """
+        if len(probabilities) != len(CELLS) * len(EDGES):
+            raise InputError(
+                f"{len(probabilities)} edges of {self.name} were relaxed, expected {len(EDGES)} in each "
+                f"of {len(CELLS)} cells: the network needs both kinds, as cells=1,0 gives."
+            )
+        best = probabilities[:, 1 : 1 + len(self.operations)]
+        cells = best.reshape(len(CELLS), len(EDGES), -1)
+        row: list[int] = []
+        for cell, node in itertools.product(cells, range(2, NODES + 2)):
+            into = [e for e, (_, target) in enumerate(EDGES) if target == node]
+            strength = cell[into].max(axis=1)
+            pair = np.sort(np.argsort(-strength, kind="stable")[:2])
+            # Edges into a node come in the order of where they begin.
+            row += [PAIRS.index((int(pair[0]), int(pair[1])))] if node > 2 else []
+            row += [int(np.argmax(cell[into[side]])) for side in pair]
+        return np.array(row, np.int32)
+
+    def cells_of(self, columns: int) -> np.ndarray:
+        """`int64[28]`: 0 for the normal cell's edges, 1 for the reduction cell's."""
+        return np.arange(columns) // len(EDGES)
+
     def network(
         self, size: Size, *, classes: int, image_channels: int = 3, shape_class: int = 0
     ) -> Network:

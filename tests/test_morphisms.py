@@ -28,10 +28,10 @@ from jaxnas.nn import (
 )
 from jaxnas.search_spaces.resnet import ResNet
 from jaxnas.spaces import Size
+from jaxnas.training.evaluation import evaluate_population
+from jaxnas.training.hyper import Hyper
 from jaxnas.training.population import (
-    Hyper,
     TrainingData,
-    evaluate_population,
     init_population,
     population_of,
     train_population,
@@ -167,12 +167,16 @@ class TestResNet:
         )
         members = [grown(network, trained, i, child) for i, child in enumerate(children)]
         population = state_of(members)
-        before = evaluate_population(network, trained, SPACE.rows(ROWS), DATA.x, DATA.y)
-        start = evaluate_population(network, population, SPACE.rows(children), DATA.x, DATA.y)
+        before = evaluate_population(network, trained.variables, SPACE.rows(ROWS), DATA.x, DATA.y)
+        start = evaluate_population(
+            network, population.variables, SPACE.rows(children), DATA.x, DATA.y
+        )
         np.testing.assert_allclose(start[0], before[0][:2], rtol=1e-5)
         np.testing.assert_array_equal(start[1], before[1][:2])
         after = train(network, population, children, epochs=6)
-        loss, _ = evaluate_population(network, after, SPACE.rows(children), DATA.x, DATA.y)
+        loss, _ = evaluate_population(
+            network, after.variables, SPACE.rows(children), DATA.x, DATA.y
+        )
         assert (loss < start[0]).all()
         # What began at 0, and so did nothing, is trained as well.
         scale = by_name(after.variables.params)["stages.0.skip.branches.1.scale"][0]

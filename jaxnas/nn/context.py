@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
+from jaxnas.nn.noise import Noise
 from jaxnas.nn.nudge import nudged
 
 if TYPE_CHECKING:
@@ -172,6 +173,11 @@ def absent_choices(block: Any) -> tuple[int, ...]:
     return block.identities() if hasattr(block, "identities") else ()
 
 
+def branch_is_plain(branch: Any) -> bool:
+    """Whether a branch computes nothing: a skip connection, or no connection."""
+    return getattr(branch, "plain", False)
+
+
 class Block(NamedTuple):
     """A value between blocks `[B, ..., C]`, and whether the block is there, `bool[]`; None: it is."""
 
@@ -187,7 +193,8 @@ class Context:
     of a network that have no choice points.
 
     `cuts`, one array for each block, cut the network into its blocks: each block reads, instead of
-    what the one before gave, that value as a constant plus the array.
+    what the one before gave, that value as a constant plus the array. `noise` drops paths and features
+    at random. `distinct`, where images are repeated, is the share of them that are not repetitions.
     """
 
     def __init__(
@@ -199,8 +206,11 @@ class Context:
         gradient_taps: GradientTaps | None = None,
         cuts: Sequence[jax.Array] | None = None,
         batch: int = 0,
+        noise: Noise | None = None,
+        distinct: jax.Array | float = 1.0,
     ) -> None:
         self.arch = arch
+        self.noise, self.distinct = noise, distinct
         self.batch_norm: BatchNormMode = batch_norm
         self.tap: Tap = tap if tap is not None else NoTap()
         self.gradient_taps = gradient_taps
@@ -306,8 +316,8 @@ class Context:
         assert isinstance(choice.decision, int), "the network has not numbered its decisions"
         index = self.arch[choice.decision]
         if not isinstance(index, jax.Array):
-            y = choice.branches[int(index)](x, self)
-            return y if onto is None else self.add([onto, y])
+            branch = choice.branches[int(index)]
+            return self._onto(choice, branch, branch(x, self), onto)
         # A switch wants the same outputs from every branch: a branch hands back the statistics of
         # all the choice's batch norms, its own renewed and the others as they were.
         norms = choice.batch_norms() if self.batch_norm == "update" else []
@@ -318,7 +328,7 @@ class Context:
             def branch_fn(x: Any, onto: Any, carry: Any, statistics: Any) -> Any:
                 inner = self._inside(carry)
                 y = branch(x, inner)
-                y = y if onto is None else inner.add([onto, y])
+                y = inner._onto(choice, branch, y, onto)
                 after = [
                     inner.statistics[id(norm)][1] if id(norm) in inner.statistics else old
                     for norm, old in zip(norms, statistics, strict=True)
@@ -333,7 +343,17 @@ class Context:
             self.update_statistics(norm, mean, variance)
         return y
 
+    def _onto(self, choice: "Choice", branch: Any, y: Any, onto: Any) -> Any:
+        """`y` added to what has arrived in a node; as a path that is left at times, if it computes."""
+        if onto is None:
+            return y
+        if self.noise is not None and not branch_is_plain(branch):
+            assert isinstance(choice.decision, int)
+            y = self.noise.path(choice.decision, y)
+        return self.add([onto, y])
+
     def _inside(self, carry: Any) -> "Context":
         inner = Context(self.arch, batch_norm=self.batch_norm, gradient_taps=self.gradient_taps)
+        inner.noise, inner.distinct = self.noise, self.distinct
         inner.tap, inner.carry, inner.nudges = self.tap, carry, self.nudges
         return inner

@@ -49,6 +49,8 @@ class Layer(nnx.Module):
     flow: ClassVar[Literal["", "linear", "increasing"]] = ""
     """What it does to values and weights that are not negative: `linear` in both, or `increasing` and
     without weights; anything else, or nobody knows: empty. Biases aside; batch norm being left out."""
+    plain: ClassVar[bool] = False
+    """Whether it computes nothing, so that dropping paths at random leaves it."""
     role: str = ""
     """`attention` for the linear layers of self-attention, which some proxies read apart."""
 
@@ -228,8 +230,8 @@ class BatchNorm(Layer):
             variance = jnp.square(wide - _like(mean, x)).mean(axes)
             mean, variance = kept(mean), kept(variance)
         if ctx.batch_norm == "update":
-            n = x.size // x.shape[-1]
-            unbiased = variance * (n / max(n - 1, 1))
+            n = x.size // x.shape[-1] * ctx.distinct
+            unbiased = variance * (n / jnp.maximum(n - 1, 1))
             m = self.momentum
             ctx.update_statistics(
                 self,
@@ -299,7 +301,7 @@ class MaxPool(Layer):
 
 
 class GlobalAvgPool(Layer):
-    """The mean over height and width; reports its input as `features`."""
+    """The mean over height and width; reports its input as `features`. Dropout comes after it."""
 
     flow = "linear"
     keeps_zero = True
@@ -310,12 +312,14 @@ class GlobalAvgPool(Layer):
 
     def forward(self, x: jax.Array, ctx: Context) -> jax.Array:
         """`[B, H, W, C] -> [B, C]`."""
-        return global_avg_pool(x)
+        y = global_avg_pool(x)
+        return y if ctx.noise is None else ctx.noise.features(y)
 
 
 class Identity(Layer):
     """x itself."""
 
+    plain = True
     flow = "linear"
     keeps_zero = True
 
@@ -327,6 +331,7 @@ class Identity(Layer):
 class Zero(Layer):
     """Zeros: no connection. Of x's shape, or of what a convolution of this stride would give."""
 
+    plain = True
     flow = "linear"
     keeps_zero = True
 

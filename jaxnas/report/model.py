@@ -1,7 +1,8 @@
 """What a report is written from."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class TrainedCandidate:
         train_loss: mean training loss, one for each of `epochs`.
         val_accuracy: validation accuracy in [0, 1], one for each of `epochs`.
         diverged: whether training ended in numbers that are not finite.
+        stopped: whether others were trained on in its place (successive halving).
 
     Raises:
         InputError: unknown role, or curves and epochs of different lengths.
@@ -58,6 +60,7 @@ class TrainedCandidate:
     train_loss: tuple[float, ...]
     val_accuracy: tuple[float, ...]
     diverged: bool = False
+    stopped: bool = False
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -87,6 +90,7 @@ class ReportData:
         graphs: `(caption, graph)` of the winner's cells.
         trained: empty when only the rank stage ran.
         notes: sentences to put before the user's eyes.
+        curves: what a super-net's training reported, a value an epoch, by name.
 
     Raises:
         InputError: `ranking` lacks a column.
@@ -98,6 +102,7 @@ class ReportData:
     graphs: tuple[tuple[str, CellGraph], ...]
     trained: tuple[TrainedCandidate, ...]
     notes: tuple[str, ...] = ()
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = [c for c in ("index", "arch", "score", "rank") if c not in self.ranking.columns]

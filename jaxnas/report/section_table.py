@@ -25,6 +25,7 @@ class Row:
     role: str
     role_name: str
     diverged: bool
+    stopped: str
     scores: tuple[str, ...]
     accuracies: tuple[str, ...]
 
@@ -81,6 +82,7 @@ def _row(data: ReportData, ranked: dict, run: TrainedCandidate | None) -> Row:
         role=role,
         role_name=NAMES[role][0] if role else "",
         diverged=bool(run and run.diverged),
+        stopped=f"stopped after {run.epochs[-1]}" if run and run.stopped else "",
         scores=_scores(data, ranked),
         accuracies=_accuracies(data, run, role),
     )

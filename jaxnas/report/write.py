@@ -14,6 +14,7 @@ from jaxnas.report import (
     section_curves,
     section_ranking,
     section_summary,
+    section_super_net,
     section_table,
     section_time,
 )
@@ -25,6 +26,7 @@ SECTIONS: tuple[Section, ...] = (
     section_cell.SECTION,
     section_ranking.SECTION,
     section_curves.SECTION,
+    section_super_net.SECTION,
     section_cost.SECTION,
     section_table.SECTION,
     section_time.SECTION,

@@ -8,7 +8,7 @@ from jaxnas.runs import numbers
 from jaxnas.stages.job import Job
 from jaxnas.stages.train import expected_trainings, trained_candidates
 from jaxnas.stages.training import train_resumably
-from jaxnas.training.population import evaluate_population
+from jaxnas.training.evaluation import evaluate_population
 
 
 def finish(job: Job) -> None:
@@ -19,12 +19,12 @@ def finish(job: Job) -> None:
     trained = train_resumably(job, "finish", config, archs, capacity=_capacity(job))
     curves = trained.curves
     ((network, _, population),) = trained.programs.values()
-    job.trained += trained_candidates(job, "finish", config, archs, ["winner"], curves)
+    job.trained += trained_candidates(job, "finish", config, archs, ["winner"], trained)
     done = job.run.of_stage("finish", "test")
     if not done:
         x, y = job.prepared(job.data.test, network.resolution)
         _, accuracy = evaluate_population(
-            network, population, job.space.rows(archs), jnp.asarray(x), jnp.asarray(y)
+            network, population.variables, job.space.rows(archs), jnp.asarray(x), jnp.asarray(y)
         )
         job.run.record(stage="finish", unit="test", accuracy=accuracy, seconds=job.watch.lap())
         done = job.run.of_stage("finish", "test")

@@ -41,6 +41,8 @@ class Job:
     trained: list[TrainedCandidate] = field(default_factory=list)
     winner: np.ndarray | None = None
     accuracy: dict[str, float] = field(default_factory=dict)
+    curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """What a super-net's training reported, a value an epoch, by name."""
     _training_data: TrainingData | None = None
     _networks: dict[tuple[Size, int], Network] = field(default_factory=dict)
 

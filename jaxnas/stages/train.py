@@ -3,19 +3,25 @@
 import jax
 import numpy as np
 
-from jaxnas.config import FinishConfig, TrainConfig
+from jaxnas.config import DIFFERENTIABLE, SHARED, FinishConfig, TrainConfig
 from jaxnas.errors import InputError
 from jaxnas.report import TrainedCandidate
 from jaxnas.stages.job import Job
-from jaxnas.stages.training import Curves, train_resumably
+from jaxnas.stages.super_net import search_by_gradient, train_shared
+from jaxnas.stages.training import Curves, Trained, train_resumably
 
 
 def train(job: Job) -> None:
     """Fills `job.trained`, `job.winner` and its validation accuracy in `job.accuracy`."""
     config = job.config.train
+    if config.trainer in DIFFERENTIABLE:
+        return search_by_gradient(job)
     archs, roles = choose(job)
-    curves = train_resumably(job, "train", config, archs, capacity=len(archs)).curves
-    job.trained += trained_candidates(job, "train", config, archs, roles, curves)
+    if config.trainer in SHARED:
+        return train_shared(job, archs, roles)
+    trained = train_resumably(job, "train", config, archs, capacity=len(archs))
+    curves = trained.curves
+    job.trained += trained_candidates(job, "train", config, archs, roles, trained)
     candidates = [i for i, role in enumerate(roles) if role == "candidate"]
     best = pick(curves, candidates)
     accuracy = float(curves[-1].val_accuracy[best])
@@ -74,11 +80,12 @@ def trained_candidates(
     config: TrainConfig | FinishConfig,
     archs: np.ndarray,
     roles: list[str],
-    curves: Curves,
+    trained: Trained,
 ) -> list[TrainedCandidate]:
     """What the report and the table say of each training; seconds are shared by multiply-adds."""
-    counts = job.count(config, archs)
-    share = counts.macs / counts.macs.sum()
+    counts, curves = job.count(config, archs), trained.curves
+    lasted = np.where(trained.stopped, trained.stopped, config.epochs)
+    share = counts.macs * lasted / (counts.macs * lasted).sum()
     seconds = sum(e["seconds"]["run"] for e in job.run.of_stage(stage, "epoch"))
     return [
         TrainedCandidate(
@@ -87,10 +94,11 @@ def trained_candidates(
             params=int(counts.params[i]),
             macs=int(counts.macs[i]),
             seconds=float(seconds * share[i]),
-            epochs=tuple(range(1, len(curves) + 1)),
-            train_loss=tuple(float(c.train_loss[i]) for c in curves),
-            val_accuracy=tuple(float(c.val_accuracy[i]) for c in curves),
-            diverged=not np.isfinite(curves[-1].train_loss[i]),
+            epochs=tuple(range(1, lasted[i] + 1)),
+            train_loss=tuple(float(c.train_loss[i]) for c in curves[: lasted[i]]),
+            val_accuracy=tuple(float(c.val_accuracy[i]) for c in curves[: lasted[i]]),
+            diverged=not trained.stopped[i] and not np.isfinite(curves[-1].train_loss[i]),
+            stopped=bool(trained.stopped[i]),
         )
         for i, name in enumerate(map(job.space.to_string, archs))
     ]

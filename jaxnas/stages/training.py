@@ -10,9 +10,10 @@ from jaxnas.console import Bar
 from jaxnas.network import Network
 from jaxnas.runs import numbers
 from jaxnas.stages.job import Job
+from jaxnas.training.fidelity import Rung, halving_rungs, stopped_after, survivors
+from jaxnas.training.hyper import Hyper
 from jaxnas.training.population import (
     EpochMetrics,
-    Hyper,
     Population,
     init_population,
     train_population,
@@ -26,10 +27,12 @@ type Curves = list[EpochMetrics]
 class Trained:
     """What the training of a population left: metrics by epoch, and the program of each candidate.
 
-    `programs[shape_class]` is the network, which candidates it trained, and their state.
+    `programs[shape_class]` is the network, which candidates it trained, and their state. `stopped` says
+    after how many epochs successive halving stopped a candidate, `int64[N]`; 0: it did not.
     """
 
     curves: Curves
+    stopped: np.ndarray
     programs: dict[int, tuple[Network, np.ndarray, Population]]
 
 
@@ -50,6 +53,7 @@ def train_resumably(
     rows = job.space.rows(archs)
     parts: list[tuple[np.ndarray, Curves]] = []
     programs = {}
+    stopped = np.zeros(len(archs), np.int64)
     with job.screen.bar(stage, config.epochs * len(present)) as bar:
         for kind in present:
             members = np.flatnonzero(kinds == kind)
@@ -63,9 +67,11 @@ def train_resumably(
             )
             programs[int(kind)] = (network, members, population)
             parts.append((members, curves))
+            rungs = _rungs(config, len(members))
+            stopped[members] = stopped_after(rungs, _measure(config), curves)
     curves = _joined(parts, len(archs))
-    _note_diverged(job, stage, curves)
-    return Trained(curves, programs)
+    _note_diverged(job, stage, curves, stopped)
+    return Trained(curves, stopped, programs)
 
 
 def _programs(
@@ -117,6 +123,7 @@ def _train_program(
         best = np.nanmax(np.append(metrics.val_accuracy, 0.0))
         bar.advance(1, f"best validation accuracy {best:.4f}")
 
+    rungs, measure = _rungs(config, n), _measure(config)
     population = train_population(
         network,
         rows,
@@ -126,10 +133,22 @@ def _train_program(
         batch_size=config.batch_size,
         population=population,
         start_epoch=len(curves),
-        alive=np.isfinite(curves[-1].train_loss) if curves else None,
+        alive=survivors(rungs, measure, curves) if curves else None,
+        dtype=config.dtype if isinstance(config, TrainConfig) else "float32",
+        survivors=lambda epoch, metrics: survivors(rungs, measure, curves),
         on_epoch=on_epoch,
     )
     return curves, population
+
+
+def _rungs(config: TrainConfig | FinishConfig, n: int) -> tuple[Rung, ...]:
+    """Those of one program's candidates: each shape class is halved by itself."""
+    eta = config.halving if isinstance(config, TrainConfig) else 0
+    return halving_rungs(n, config.epochs, eta=eta) if eta else ()
+
+
+def _measure(config: TrainConfig | FinishConfig) -> str:
+    return config.measure if isinstance(config, TrainConfig) else "last_seen"
 
 
 def _joined(parts: list[tuple[np.ndarray, Curves]], n: int) -> Curves:
@@ -148,8 +167,8 @@ def _rows(population: Population, n: int) -> Population:
     return jax.tree.map(lambda a: a[:n], population)
 
 
-def _note_diverged(job: Job, stage: str, curves: Curves) -> None:
-    lost = int((~np.isfinite(curves[-1].train_loss)).sum())
+def _note_diverged(job: Job, stage: str, curves: Curves, stopped: np.ndarray) -> None:
+    lost = int((~np.isfinite(curves[-1].train_loss) & (stopped == 0)).sum())
     if lost:
         job.notes.append(
             f"{lost} of {len(curves[-1].train_loss)} trainings diverged in stage {stage} (their loss "

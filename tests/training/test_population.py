@@ -10,13 +10,9 @@ import pytest
 from helpers import assert_trees_close, assert_trees_equal, compilations
 from reference import Reference, by_name
 
-from jaxnas.training.population import (
-    Hyper,
-    TrainingData,
-    evaluate_population,
-    init_population,
-    train_population,
-)
+from jaxnas.training.evaluation import evaluate_population
+from jaxnas.training.hyper import Hyper
+from jaxnas.training.population import TrainingData, init_population, train_population
 
 ARCHS = np.array([[3, 4, 1, 2, 0, 3], [2, 1, 2, 3, 1, 4], [1, 0, 3, 4, 2, 1]], np.int32)
 SEEDS = np.array([11, 12, 13, 0], np.uint32)
@@ -103,14 +99,14 @@ class TestCandidates:
 
     def test_alone_as_in_a_population(self, train, undisturbed):
         # Another capacity is another program, which may add in another order.
-        own = Hyper(*(v[1:2] for v in HYPER))
+        own = HYPER.rows(slice(1, 2))
         alone = train(ARCHS[1:2], SEEDS[1:2], own)
         assert_trees_close(pick(alone, 0), pick(undisturbed, 1), rtol=1e-3, atol=1e-5)
 
     def test_the_place_in_a_population_does_not_matter(self, train, undisturbed):
         order = [2, 0]
         seeds = np.array([SEEDS[2], SEEDS[0], 5, 6], np.uint32)
-        moved = train(ARCHS[order], seeds, Hyper(*(v[order] for v in HYPER)))
+        moved = train(ARCHS[order], seeds, HYPER.rows(order))
         assert_trees_equal(pick(moved, 0, 1), pick(undisturbed, 2, 0))
 
     def test_an_empty_place_stays_as_it_was(self, tiny, undisturbed):
@@ -312,7 +308,7 @@ class TestEvaluation:
     def test_running_averages_over_more_images_than_a_batch(self, tiny, undisturbed):
         population = jax.tree.map(jnp.asarray, undisturbed[-1][1])
         x, y = split(300, 2)
-        loss, accuracy = evaluate_population(tiny, population, ARCHS, x, y)
+        loss, accuracy = evaluate_population(tiny, population.variables, ARCHS, x, y)
         for row, arch in enumerate(ARCHS):
             own = jax.tree.map(lambda a, r=row: a[r], population.variables)
             logits = jax.jit(lambda v, x, a=arch: tiny.apply(v, a, x, batch_norm="running").logits)(
@@ -332,15 +328,13 @@ class TestEvaluation:
         params = jax.tree_util.tree_map_with_path(convinced, population.variables.params)
         variables = population.variables._replace(params=params)
         x, y = split(10, 3)
-        _, accuracy = evaluate_population(
-            tiny, population._replace(variables=variables), ARCHS, x, y
-        )
+        _, accuracy = evaluate_population(tiny, variables, ARCHS, x, y)
         np.testing.assert_allclose(accuracy, np.bincount(y) / 10)
 
     def test_is_what_the_metrics_say(self, tiny, undisturbed):
         for _, population, metrics in undisturbed:
             population = jax.tree.map(jnp.asarray, population)
-            found = evaluate_population(tiny, population, ARCHS, DATA.x_val, DATA.y_val)
+            found = evaluate_population(tiny, population.variables, ARCHS, DATA.x_val, DATA.y_val)
             assert_trees_equal(found, (metrics.val_loss, metrics.val_accuracy))
 
 

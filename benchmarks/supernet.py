@@ -1,0 +1,245 @@
+"""How well accuracy by inherited weights ranks a table: super-nets trained for some minutes each.
+
+    python -m jaxnas.benchmarks.supernet --data FILE.npz --table T.parquet --target c10_test \\
+        --trainers spos,fairnas --minutes 20 --sample 1000 --channels 8 --resolution 16
+
+Each trainer trains a super-net of the table's space, then evaluates a sample of cells (drawn by a fixed
+seed, distinct and connected) on the validation images, and Kendall's tau-b and Spearman's rho of these
+accuracies with the table's column are printed with a bootstrap interval over cells, beside the sizes'.
+Published super-nets of NAS-Bench-201, of full size and trained for hours, reach a Kendall of about .5.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.backend import enable_compilation_cache
+from jaxnas.benchmarks.evaluation.correlation import interval, kendall_of, spearman_of
+from jaxnas.benchmarks.speed.common import machine
+from jaxnas.benchmarks.tables import load_table
+from jaxnas.data.load import load
+from jaxnas.errors import InputError
+from jaxnas.network import Network
+from jaxnas.spaces import SearchSpace, Size
+from jaxnas.supernet.inherited import Inherited, calibration_batches, evaluate_inherited
+from jaxnas.supernet.shared import SuperNet
+from jaxnas.supernet.source import Source
+from jaxnas.supernet.train import SuperNetMetrics, get_trainer, init_supernet, train_supernet
+from jaxnas.training.hyper import Hyper
+from jaxnas.training.population import TrainingData
+
+LITERATURE = "published super-nets of NAS-Bench-201: Kendall about .5"
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is the same for all trainers."""
+
+    space: SearchSpace
+    network: Network
+    data: TrainingData
+    archs: np.ndarray
+    target: np.ndarray
+    batch_size: int
+    validation: int
+    seed: int
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 2 for bad input."""
+    args = _parser().parse_args(argv)
+    enable_compilation_cache()
+    try:
+        results = [_one(_job(args), name, args) for name in args.trainers.split(",")]
+    except InputError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    if args.out:
+        command = shlex.join(
+            ["python", "-m", "jaxnas.benchmarks.supernet", *(argv or sys.argv[1:])]
+        )
+        report = {
+            "command": command,
+            "machine": machine(),
+            "literature": LITERATURE,
+            "results": results,
+        }
+        Path(args.out).write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jaxnas.benchmarks.supernet")
+    add = parser.add_argument
+    add("--data", required=True, help="as `jaxnas.search --data`")
+    add("--table", required=True, help="a table that `tables import` wrote")
+    add("--target", required=True, help="the column to rank by, higher is better")
+    add("--trainers", default="spos,fairnas", help="super-net trainers, separated by commas")
+    add("--minutes", type=float, default=20, help="of training for each, compilation aside")
+    add("--sample", type=int, default=1000, help="cells evaluated (default 1000)")
+    add("--channels", type=int, default=8)
+    add("--cells", default="1,1,1", help="of each stage (default 1,1,1)")
+    add("--resolution", type=int, default=16)
+    add("--batch-size", type=int, default=64)
+    add("--learning-rate", type=float, help="default .1, for fairnas .02: it sums gradients")
+    add("--weight-decay", type=float, default=5e-4)
+    add("--validation", type=int, default=1000, help="validation images (default 1000)")
+    add("--calibration", type=int, default=256, help="training images for batch norm (default 256)")
+    add("--seed", type=int, default=0)
+    add("--out", default="supernet.json", help="where the results go (default supernet.json)")
+    return parser
+
+
+def _job(args: argparse.Namespace) -> Job:
+    table = load_table(args.table)
+    space = table.space
+    if space is None or space.programs > 1:
+        raise InputError(f"{args.table} is of no space of one shape class that jaxnas has.")
+    data = load(args.data)
+    cells = tuple(int(n) for n in args.cells.split(","))
+    network = space.network(
+        Size(args.channels, cells, args.resolution),
+        classes=data.classes,
+        image_channels=data.channels,
+    )
+    arrays = [
+        array
+        for split in (data.train, data.val)
+        for array in (data.prepare(split.x, args.resolution), split.y)
+    ]
+    archs = Source(space).distinct(jax.random.key(0), args.sample)
+    return Job(
+        space,
+        network,
+        TrainingData(*map(jnp.asarray, arrays)),
+        archs,
+        table.query(archs, args.target),
+        args.batch_size,
+        args.validation,
+        args.seed,
+    )
+
+
+def _one(job: Job, name: str, args: argparse.Namespace) -> dict[str, Any]:
+    rate = args.learning_rate or (0.02 if name == "fairnas" else 0.1)
+    hyper = Hyper.constant(1, learning_rate=rate, weight_decay=args.weight_decay)
+    state, training = _train(job, name, hyper, 60 * args.minutes)
+    start = time.perf_counter()
+    calibration = calibration_batches(
+        job.data.x, images=args.calibration, batch_size=min(args.calibration, 256)
+    )
+
+    def on_chunk(done: int, of: int, found: Inherited) -> None:
+        print(f"\r{name}: {done} of {of} evaluated", end="", file=sys.stderr, flush=True)
+
+    found = evaluate_inherited(
+        job.network,
+        state.variables,
+        job.space.rows(job.archs),
+        job.data.x_val[: job.validation],
+        job.data.y_val[: job.validation],
+        calibration=calibration,
+        on_chunk=on_chunk,
+    )
+    print(file=sys.stderr)
+    seconds = time.perf_counter() - start
+    best = int(np.lexsort((found.loss, -found.accuracy))[0])
+    counts = job.network.count(job.space.rows(job.archs))
+    scores = {"accuracy": found.accuracy, "loss": -found.loss, "params": counts.params}
+    result = {
+        "trainer": name,
+        "target": args.target,
+        "cells": len(job.archs),
+        **training,
+        "evaluation_seconds": round(seconds, 1),
+        "mean_accuracy": float(found.accuracy.mean()),
+        "best": {"arch": job.space.to_string(job.archs[best]), "target": float(job.target[best])},
+        "ranking": {k: _correlations(v, job.target) for k, v in scores.items()},
+        "settings": vars(args) | {"hyper": {k: float(v[0]) for k, v in hyper._asdict().items()}},
+    }
+    print(_text(result), flush=True)
+    return result
+
+
+def _train(job: Job, name: str, hyper: Hyper, budget: float) -> tuple[SuperNet, dict[str, float]]:
+    """As many epochs as fit the budget, by the second epoch of a state that is thrown away."""
+    laps = [time.perf_counter()]
+
+    def timed(epoch: int, state: SuperNet, metrics: SuperNetMetrics) -> None:
+        laps.append(time.perf_counter())
+
+    def run(epochs: int, on_epoch: Any, state: SuperNet | None = None) -> SuperNet:
+        return train_supernet(
+            name,
+            job.space,
+            job.network,
+            job.data,
+            hyper,
+            epochs=epochs,
+            batch_size=job.batch_size,
+            seed=job.seed,
+            state=state,
+            on_epoch=on_epoch,
+        )
+
+    run(2, timed)
+    epochs = max(1, int(budget / (laps[2] - laps[1])))
+    compiling = laps[1] - laps[0] - (laps[2] - laps[1])
+    print(f"{name}: {epochs} epochs of {laps[2] - laps[1]:.1f} s", file=sys.stderr)
+    losses: list[float] = []
+
+    def noted(epoch: int, state: SuperNet, metrics: SuperNetMetrics) -> None:
+        losses.append(metrics.train_loss)
+        line = f"\r{name}: epoch {epoch} of {epochs}, loss {metrics.train_loss:.3f}"
+        print(line, end="", file=sys.stderr, flush=True)
+
+    start = time.perf_counter()
+    fresh = init_supernet(get_trainer(name), job.space, job.network, seed=job.seed)
+    state = run(epochs, noted, fresh)
+    print(file=sys.stderr)
+    seconds = time.perf_counter() - start
+    figures = {"epochs": epochs, "training_seconds": round(seconds, 1), "train_loss": losses[-1]}
+    return state, {**figures, "compile_seconds": round(compiling, 1)}
+
+
+def _correlations(scores: np.ndarray, target: np.ndarray) -> dict[str, list[float]]:
+    """Each correlation and its 95 % interval."""
+    found = {}
+    for name, of in (("kendall", kendall_of), ("spearman", spearman_of)):
+        correlation = of(np.asarray(scores, np.float64), target)
+        whole = float(correlation(np.ones((len(target), 1)))[0])
+        low, high = interval([correlation], len(target), RESAMPLES)
+        found[name] = [round(v, 4) for v in (whole, low, high)]
+    return found
+
+
+def _text(result: dict[str, Any]) -> str:
+    head = (
+        f"{result['trainer']}: {result['epochs']} epochs in {result['training_seconds']} s, "
+        f"{result['cells']} cells in {result['evaluation_seconds']} s, mean accuracy "
+        f"{result['mean_accuracy']:.3f}; best {result['best']['arch']}: {result['target']} "
+        f"{result['best']['target']:.2f}"
+    )
+    lines = [
+        f"  {score:9s} "
+        + "   ".join(
+            f"{name} {v:+.3f} [{low:+.3f}, {high:+.3f}]" for name, (v, low, high) in c.items()
+        )
+        for score, c in result["ranking"].items()
+    ]
+    return "\n".join([head, *lines, f"  ({LITERATURE})"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

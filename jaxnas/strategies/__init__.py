@@ -1,0 +1,1 @@
+"""Search strategies: who proposes the next architectures. Pure functions and explicit states."""

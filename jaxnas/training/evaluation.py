@@ -1,0 +1,72 @@
+"""Loss and accuracy of a whole population on images that it is not trained on."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from jaxnas.network import Network, Variables
+from jaxnas.training.layout import Layout, padded, spread, to_host
+
+EVALUATION_BATCH = 128
+
+
+def evaluate_population(
+    network: Network,
+    variables: Variables,
+    archs: np.ndarray,
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    layout: Layout | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cross-entropy and accuracy of each candidate with batch norm's running averages, `[N]`.
+
+    Every leaf of `variables` has the capacity, at least N, as its first axis.
+    """
+    layout = Layout.default() if layout is None else layout
+    n, capacity = len(archs), len(jax.tree.leaves(variables)[0])
+    there = np.arange(capacity) < n
+    short = -len(x) % EVALUATION_BATCH
+    images = jnp.pad(x, ((0, short), (0, 0), (0, 0), (0, 0)))
+    labels = jnp.pad(y, (0, short), constant_values=-1)
+    sums = _evaluate(network, layout, variables, padded(archs, capacity), there, images, labels)
+    loss, correct = np.asarray(to_host(sums), np.float64)[:n].T
+    return loss / len(x), correct / len(x)
+
+
+@partial(jax.jit, static_argnames=("network", "layout"))
+def _evaluate(
+    network: Network,
+    layout: Layout,
+    variables: Variables,
+    archs: jax.Array,
+    there: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+) -> jax.Array:
+    """Summed losses and numbers of right answers, `[N, 2]`; labels -1 do not count."""
+
+    def one(nothing: jax.Array, member: Any, data: Any) -> jax.Array:
+        (own, arch), (x, y) = member, data
+
+        def batch(sums: jax.Array, inputs: Any) -> Any:
+            images, labels = inputs
+            logits = network.apply(own, arch, images, batch_norm="running").logits
+            known = labels >= 0
+            losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.abs(labels))
+            # NaN logits have an argmax too: they are no answer.
+            right = (logits.argmax(-1) == labels) & known & jnp.isfinite(losses)
+            return sums + jnp.stack([jnp.sum(losses * known), jnp.sum(right)]), None
+
+        shape = (-1, EVALUATION_BATCH)
+        batches = (x.reshape(*shape, *x.shape[1:]), y.reshape(shape))
+        total, _ = lax.scan(batch, nothing, batches)
+        return total
+
+    nothing = jnp.zeros((archs.shape[0], 2))
+    return spread(one, layout, nothing, (variables, archs), (x, y), there)
