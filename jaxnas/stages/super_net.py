@@ -67,6 +67,13 @@ def search_by_gradient(job: Job) -> None:
         )
     (network,) = groups
     strategy = get_strategy(config.trainer)
+    data = job.training_data(network.resolution)
+    batch_size = min(config.batch_size, len(data.x_val))
+    if batch_size < config.batch_size:
+        job.notes.append(
+            f"{config.trainer} took batches of {batch_size} images: there are no more for validation, "
+            "which its architecture parameters learn from."
+        )
     done = job.run.of_stage("train", "epoch")
     epochs: list[tuple[float, ...]] = [
         (e["train_loss"], e["val_loss"], e["entropy"], e["share_of_skips"]) for e in done
@@ -99,10 +106,10 @@ def search_by_gradient(job: Job) -> None:
             strategy,
             job.space,
             network,
-            job.training_data(network.resolution),
+            data,
             _hyper(config),
             epochs=config.epochs,
-            batch_size=config.batch_size,
+            batch_size=batch_size,
             seed=job.config.seed,
             state=state,
             on_epoch=on_epoch,

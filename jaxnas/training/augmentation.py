@@ -17,7 +17,7 @@ def augment(key: jax.Array, images: jax.Array, hyper: Hyper) -> jax.Array:
     flipped = draws[0] < hyper.flip
     span = 2 * jnp.round(hyper.shift) + 1
     down, right = (jnp.floor(d * span) - jnp.round(hyper.shift) for d in draws[1:3])
-    rows, columns = jnp.arange(height), jnp.arange(width)
+    rows, columns = jnp.arange(height)[None], jnp.arange(width)[None]
     read_rows = rows - down.astype(jnp.int32)
     read_columns = columns - right.astype(jnp.int32)
     read_columns = jnp.where(flipped, width - 1 - read_columns, read_columns)

@@ -22,20 +22,25 @@ def evaluate_population(
     x: jax.Array,
     y: jax.Array,
     *,
+    which: np.ndarray | None = None,
     layout: Layout | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean cross-entropy and accuracy of each candidate with batch norm's running averages, `[N]`.
 
-    Every leaf of `variables` has the capacity, at least N, as its first axis.
+    Every leaf of `variables` has the capacity, at least N, as its first axis. `which: bool[N]` says who
+    is looked at, the others' values are NaN; None: everybody. `layout` is that of
+    `jaxnas.training.population.train_population`.
     """
-    layout = Layout.default() if layout is None else layout
     n, capacity = len(archs), len(jax.tree.leaves(variables)[0])
-    there = np.arange(capacity) < n
+    layout = Layout.fitting(capacity) if layout is None else layout
+    there = np.zeros(capacity, bool)
+    there[:n] = True if which is None else which
     short = -len(x) % EVALUATION_BATCH
     images = jnp.pad(x, ((0, short), (0, 0), (0, 0), (0, 0)))
     labels = jnp.pad(y, (0, short), constant_values=-1)
     sums = _evaluate(network, layout, variables, padded(archs, capacity), there, images, labels)
-    loss, correct = np.asarray(to_host(sums), np.float64)[:n].T
+    sums = np.where(there[:, None], np.asarray(to_host(sums), np.float64), np.nan)[:n]
+    loss, correct = sums.T
     return loss / len(x), correct / len(x)
 
 

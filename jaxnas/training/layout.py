@@ -37,6 +37,13 @@ class Layout:
         """What the devices in use are best at: `jaxnas.backend`, all devices of all processes."""
         return cls(backend.choices().map_batch_size, tuple(jax.devices()))
 
+    @classmethod
+    def fitting(cls, capacity: int) -> "Layout":
+        """`default()`; on one device of each process where the capacity is no multiple of them all."""
+        layout = cls.default()
+        whole = capacity % len(layout.devices) == 0
+        return layout if whole else cls(layout.chunk, tuple(jax.local_devices()[:1]))
+
     def places(self, n: int) -> int:
         """The least capacity for `n` candidates: a multiple of the number of devices."""
         return -(-n // len(self.devices)) * len(self.devices)

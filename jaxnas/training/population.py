@@ -140,8 +140,7 @@ def train_population(
         start_epoch: how many epochs `population` has behind it.
         alive: `bool[N]`, who is trained at all; None: everybody.
         dtype: what networks are computed in, `float32` or `bfloat16`.
-        layout: how candidates share the devices; None: `Layout.default()`, on one device where the
-            capacity is no multiple of their number.
+        layout: how candidates share the devices; None: `Layout.fitting(capacity)`.
         survivors: called after `on_epoch` with the same epoch and its metrics, gives `bool[N]`: who is
             trained on (`jaxnas.training.fidelity`); None: everybody.
         on_epoch: hears of each epoch.
@@ -156,7 +155,7 @@ def train_population(
         raise InputError(f"{n} architectures do not fit a population of capacity {capacity}.")
     if batch_size > len(data.x):
         raise InputError(f"The batch size {batch_size} exceeds the {len(data.x)} training images.")
-    layout = _layout(capacity) if layout is None else layout
+    layout = Layout.fitting(capacity) if layout is None else layout
     options = Options.of(hyper, batch_size, dtype)
     hyper = jax.tree.map(lambda a: np.resize(np.asarray(a, np.float32), capacity), hyper)
     _check_batches(hyper.batch_share, batch_size)
@@ -178,20 +177,20 @@ def train_population(
         train_loss = to_host(losses)[:n]
         alive &= np.isfinite(train_loss)
         val_loss, val_accuracy = evaluate_population(
-            network, population.variables, archs, data.x_val, data.y_val, layout=layout
+            network,
+            population.variables,
+            archs,
+            data.x_val,
+            data.y_val,
+            which=alive,
+            layout=layout,
         )
         lost = np.where(alive, 0, np.nan)
-        metrics = EpochMetrics(train_loss + lost, val_loss + lost, val_accuracy + lost)
+        metrics = EpochMetrics(train_loss + lost, val_loss, val_accuracy)
         on_epoch(epoch + 1, population, metrics)
         if survivors is not None:
             alive &= survivors(epoch + 1, metrics)
     return population
-
-
-def _layout(capacity: int) -> Layout:
-    layout = Layout.default()
-    whole = capacity % len(layout.devices) == 0
-    return layout if whole else Layout(layout.chunk, tuple(jax.local_devices()[:1]))
 
 
 def _check_batches(share: np.ndarray, batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""What is done to images, against a loop over pixels; and noise, augmentation and half precision in training."""
+"""Images against a loop over pixels; noise, augmentation and half precision in training."""
 
 import jax
 import jax.numpy as jnp
@@ -131,22 +131,29 @@ def regularised(tiny):
     return train(tiny, HYPER._replace(**own))
 
 
+def differ(got, expected):
+    """By much more than additions in another order make."""
+    pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
+    return any(np.abs(a - b).max() > 1e-3 + 0.02 * np.abs(b).max() for a, b in pairs)
+
+
 class TestTraining:
     def test_rates_of_0_train_as_without_any(self, regularised, plain):
         assert_trees_close(pick(regularised, 0, 2), pick(plain, 0, 2), **CLOSE)
 
     def test_others_are_noticed(self, regularised, plain):
-        for (_, noisy), (_, quiet) in zip(regularised, plain, strict=True):
-            assert abs(noisy.train_loss[1] - quiet.train_loss[1]) > 1e-2
+        for noisy, quiet in zip(pick(regularised, 1), pick(plain, 1), strict=True):
+            assert differ(noisy[0].variables, quiet[0].variables)
 
     @pytest.mark.parametrize("name", RATES)
     def test_each_by_itself_is_noticed(self, tiny, regularised, plain, name):
         """In the same program, which the other rates do not compile anew."""
         others = {n: np.array([0.0, 0.0, 0.0 if n == name else 1e-7]) for n in RATES}
         own = others | {name: np.array([RATES[name], 0, RATES[name]])}
-        ((_, metrics),) = train(tiny, HYPER._replace(**own), epochs=1)
+        history = train(tiny, HYPER._replace(**own), epochs=1)
         for row in (0, 2):
-            assert abs(metrics.train_loss[row] - plain[0][1].train_loss[row]) > 1e-3
+            (noisy,), (quiet, *_) = pick(history, row), pick(plain, row)
+            assert differ(noisy[0].optimizer, quiet[0].optimizer)
 
     def test_every_step_draws_anew(self, tiny, regularised):
         """With weights at rest and all images in each step, only noise tells epochs apart."""
@@ -188,7 +195,7 @@ class TestHalfPrecision:
         assert all((a != np.asarray(jnp.bfloat16(a), np.float32)).any() for a in kernels)
 
     def test_an_unknown_one_is_refused(self, tiny):
-        with pytest.raises(InputError, match="float16.*bfloat16"):
+        with pytest.raises(InputError, match=r"float16.*bfloat16"):
             train(tiny, dtype="float16")
 
 

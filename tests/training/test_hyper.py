@@ -102,7 +102,6 @@ class TestBatchShare:
     def test_as_in_a_program_of_that_batch_size(self, tiny, shared, row, batch_size):
         """Losses, weights, averages and momentum: so the images too, in the same order."""
         whole = train(tiny, images=IMAGES, batch_size=batch_size, epochs=2)
-        # The stem's kernel alone would tell one image more or less from rounding.
         assert_trees_close(pick(shared, row), pick(whole, row), **CLOSE)
 
     def test_the_size_of_the_batch_is_a_difference(self, tiny, shared):

@@ -88,7 +88,7 @@ def test_to_host_of_what_lies_here():
 
 
 def test_the_default_is_every_device():
-    assert Layout.default() == Layout(None, tuple(jax.devices()))
+    assert Layout.default() == Layout.fitting(1) == Layout(None, tuple(jax.devices()))
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ module.train_epoch = usual
 layout = Layout(None, devices[3:4])
 lies = layout.dealt(module.init_population(network, seeds(4), ARCHS)).seeds
 result["alone on"] = [d.id for d in lies.devices()]
-chosen = [module._layout(c) for c in (8, 16, 4)]
+chosen = [Layout.fitting(c) for c in (8, 16, 4)]
 result["default"] = [[d.id for d in layout.devices] for layout in chosen]
 print(json.dumps(result))
 """
