@@ -55,11 +55,14 @@ class Ours:
             momentum=args.momentum,
             warmup=0.0,
         )
+        devices = tuple(jax.local_devices()[: args.devices])
+        self.layout = Layout(Layout.default().chunk, devices)
         self.population: Population | None = None
 
     def start(self) -> Population:
         """Fresh candidates."""
-        self.population = init_population(self.network, self.seeds, self.archs)
+        fresh = init_population(self.network, self.seeds, self.archs)
+        self.population = self.layout.dealt(fresh)
         return jax.block_until_ready(self.population)
 
     def epoch(self, number: int, *, train: bool = True) -> Epoch:
@@ -69,7 +72,7 @@ class Ours:
         self.population, losses = train_epoch(
             self.network,
             Options.of(self.hyper, self.batch),
-            Layout(Layout.default().chunk, tuple(jax.local_devices()[:1])),
+            self.layout,
             before,
             jnp.asarray(self.archs),
             jax.tree.map(jnp.asarray, self.hyper),
@@ -104,14 +107,15 @@ class Ours:
 class Peer:
     """`torch_training_peer.py` as a server, which begins where `ours` does."""
 
-    def __init__(self, python: str, folder: Path, ours: Ours, args: argparse.Namespace, flag: str):
+    def __init__(
+        self, python: str, folder: Path, ours: Ours, args: argparse.Namespace, *options: str
+    ):
         self._process = subprocess.Popen(
             [
-                *(python, str(PEER), flag, "--cells", "1,1,1", "--classes", str(ours.classes)),
+                *(python, str(PEER), *options, "--cells", "1,1,1", "--classes", str(ours.classes)),
                 *("--channels", str(args.channels), "--batch", str(args.batch)),
                 *("--learning-rate", str(args.learning_rate), "--momentum", str(args.momentum)),
                 *("--weight-decay", str(args.weight_decay), "--data", str(folder / "data.npz")),
-                *(("--threads", str(args.threads)) if args.threads else ()),
                 *("--archs", str(folder / "archs"), "--weights", str(folder / "weights.npz")),
             ],
             stdin=subprocess.PIPE,
@@ -132,7 +136,7 @@ class Peer:
 
     def about(self) -> str:
         answer = self._ask({"about": 1})
-        return f"torch {answer['torch']}, {answer['threads']} threads"
+        return f"torch {answer['torch']}, Python {answer['python']}"
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -154,8 +158,11 @@ class Peer:
 def _archs(args: argparse.Namespace, space: Any) -> np.ndarray:
     """`--archs`, else connected ones at random."""
     if args.archs:
-        rows = np.stack([space.from_string(text) for text in args.archs.split(",")])
-    else:
-        rows = space.all()[np.random.default_rng(args.seed).permutation(space.size)]
-    rows = space.pruned(rows)
+        names = args.archs.split(",")
+        rows = space.pruned(np.stack([space.from_string(name) for name in names]))
+        for name, connected in zip(names, space.connected(rows), strict=True):
+            if not connected:
+                raise SystemExit(f"{name} has no path from its input to its output.")
+        return rows
+    rows = space.pruned(space.all()[np.random.default_rng(args.seed).permutation(space.size)])
     return rows[space.connected(rows)][: args.candidates]

@@ -7,10 +7,10 @@ PYTHON is an interpreter with torch (another environment: the peer imports only 
 NAS-Bench-201 networks of one cell a stage, SGD with Nesterov momentum, a half cosine. Both sides begin
 with the same weights and see the same images in the same order, so that their losses can be compared.
 
-* Time: epochs are trained in turn by jaxnas, by PyTorch contiguous and by PyTorch channels-last, all
-  candidates each; the first, in which programs are compiled and memory is found, does not count. What is
-  printed is candidate-steps a second. Compilation is timed in processes of their own, first with an
-  empty compilation cache and then with the one that the first left, without training anything.
+* Time: epochs are trained in turn by jaxnas and by PyTorch, in either memory layout and with one thread
+  or all, all candidates each; the first, in which programs are compiled and memory is found, does not
+  count. What is printed is candidate-steps a second. Compilation is timed in processes of their own,
+  first with an empty compilation cache and then with the one that the first left, nothing being trained.
 * `--memory`: the peak of a process's memory against the number of candidates (Linux), programs coming
   from the compilation cache, and a straight line through it.
 
@@ -20,12 +20,15 @@ channels, 8 candidates.
 
 import argparse
 import json
+import os
 import re
 import statistics
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from jaxnas.backend import enable_compilation_cache
@@ -34,18 +37,20 @@ from jaxnas.benchmarks.speed.population_sides import Epoch, Ours, Peer
 from jaxnas.training.evaluation import evaluate_population
 
 MODULE = "jaxnas.benchmarks.speed.population_vs_torch"
-LAYOUTS = {"torch contiguous": "--no-channels-last", "torch channels-last": "--channels-last"}
+LAYOUTS = {"contiguous": "--no-channels-last", "channels-last": "--channels-last"}
 
 
 def main() -> None:
     """The command line."""
     args = _args()
+    if args.devices > 1:
+        jax.config.update("jax_num_cpu_devices", args.devices)
     if args.one:
         enable_compilation_cache()
         print(json.dumps({"compile": compiled, "memory": peak}[args.one](args)))
         return
     print(machine())
-    shown = ("images", "resolution", "channels", "batch", "candidates", "runs")
+    shown = ("images", "resolution", "channels", "batch", "candidates", "runs", "devices")
     print(", ".join(f"{name} {getattr(args, name)}" for name in shown))
     if args.memory:
         memory(args)
@@ -62,21 +67,24 @@ def timed(args: argparse.Namespace) -> dict[str, list[Epoch]]:
         Peer.write(Path(name), ours)
         peers = {}
         if args.peer_python:
-            made = LAYOUTS.items()
-            peers = {k: Peer(args.peer_python, Path(name), ours, args, f) for k, f in made}
+            for (layout, flag), threads in product(LAYOUTS.items(), args.threads.split(",")):
+                options = (flag, "--threads", threads)
+                peer = Peer(args.peer_python, Path(name), ours, args, *options)
+                peers[f"torch {layout}, {threads} threads"] = peer
+        if peers:
+            print(next(iter(peers.values())).about())
         sides = {"jaxnas": ours, **peers}
         found = {k: [side.epoch(0)] for k, side in sides.items()}
         for number in range(1, ours.epochs):
             for k, side in sides.items():
                 found[k].append(side.epoch(number))
         for peer in peers.values():
-            print(peer.about())
             peer.close()
     counted = {k: epochs[1:] for k, epochs in found.items()}
     rates = {k: [e.steps / e.seconds for e in epochs] for k, epochs in counted.items()}
     for k, epochs in found.items():
         losses = [f"{e.losses.mean():.4f}" for e in (epochs[0], epochs[-1])]
-        print(f"  {k:<20} candidate-steps/s {spread(rates[k])}; mean loss {' -> '.join(losses)}")
+        print(f"  {k:<30} candidate-steps/s {spread(rates[k])}; mean loss {' -> '.join(losses)}")
     medians = {k: statistics.median(v) for k, v in rates.items()}
     if peers:
         best = max(peers, key=lambda k: medians[k])
@@ -106,7 +114,9 @@ def compiled(args: argparse.Namespace) -> dict[str, float]:
     start = time.perf_counter()
     assert ours.population is not None
     variables = ours.population.variables
-    evaluate_population(ours.network, variables, ours.archs, ours.x[:128], ours.y[:128])
+    evaluate_population(
+        ours.network, variables, ours.archs, ours.x[:128], ours.y[:128], layout=ours.layout
+    )
     return seconds | {"evaluation": time.perf_counter() - start}
 
 
@@ -174,7 +184,10 @@ def _args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--learning-rate", type=float, default=0.05)
     add("--weight-decay", type=float, default=5e-4)
     add("--momentum", type=float, default=0.9)
-    add("--threads", type=int, help="of PyTorch; default: its own choice")
+    add("--threads", default=f"1,{os.cpu_count()}", help="of PyTorch (default: %(default)s)")
+    add(
+        "--devices", type=int, default=1, help="parts of the CPU that candidates are dealt out over"
+    )
     add("--skip-compilation", action="store_true", help="time training alone")
     add("--seed", type=int, default=0, help="of the architectures")
     add("--memory", help="numbers of candidates, by commas: measure memory in place of time")

@@ -33,7 +33,14 @@ def _chart(name: str, values: Sequence[float]) -> Markup:
     )
     path = polyline([frame.at(e, v) for e, v in zip(epochs, values, strict=True)])
     dots = [
-        tag("circle", tag("title", f"epoch {e:g}: {v:.4g}"), cx=x, cy=y, r=3, class_="candidate")
+        tag(
+            "circle",
+            tag("title", f"epoch {e:g}: {v:.4g}"),
+            cx=x,
+            cy=y,
+            r=3.5,
+            class_="mark candidate",
+        )
         for e, v in zip(epochs, values, strict=True)
         for x, y in [frame.at(e, v)]
     ]

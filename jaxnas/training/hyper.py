@@ -20,7 +20,8 @@ class Hyper(NamedTuple):
     classifier), `drop_path` (paths that meet others in a node, image by image) and `flip` (left and
     right) are probabilities; `shift` pixels at most images are moved by, `cutout` the side in pixels of a
     square set to 0. `batch_share` is the share of the program's batch size that a step averages over:
-    1 / 2 of 64 means batches of 32, of which an epoch has twice as many.
+    1 / 2 of 64 means batches of 32, of which an epoch has twice as many. A step then reads each of its
+    images several times over, augmented and dropped by draws of their own.
     """
 
     learning_rate: Any

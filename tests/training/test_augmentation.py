@@ -121,14 +121,15 @@ RATES = {
 
 @pytest.fixture(scope="module")
 def plain(tiny):
-    return train(tiny)
+    """One step an epoch, on all images."""
+    return train(tiny, batch_size=8)
 
 
 @pytest.fixture(scope="module")
 def regularised(tiny):
     """Everything compiled in; only the middle candidate has rates other than 0."""
     own = {name: np.array([0, rate, 0], np.float32) for name, rate in RATES.items()}
-    return train(tiny, HYPER._replace(**own))
+    return train(tiny, HYPER._replace(**own), batch_size=8)
 
 
 def differ(got, expected):
@@ -150,7 +151,7 @@ class TestTraining:
         """In the same program, which the other rates do not compile anew."""
         others = {n: np.array([0.0, 0.0, 0.0 if n == name else 1e-7]) for n in RATES}
         own = others | {name: np.array([RATES[name], 0, RATES[name]])}
-        history = train(tiny, HYPER._replace(**own), epochs=1)
+        history = train(tiny, HYPER._replace(**own), epochs=1, batch_size=8)
         for row in (0, 2):
             (noisy,), (quiet, *_) = pick(history, row), pick(plain, row)
             assert differ(noisy[0].optimizer, quiet[0].optimizer)
@@ -158,7 +159,7 @@ class TestTraining:
     def test_every_step_draws_anew(self, tiny, regularised):
         """With weights at rest and all images in each step, only noise tells epochs apart."""
         still = Hyper.constant(3, learning_rate=0.0, **RATES)
-        history = train(tiny, still, images=data(4), archs=ARCHS[[0, 0, 0]])
+        history = train(tiny, still, archs=ARCHS[[0, 0, 0]], batch_size=8)
         losses = np.stack([m.train_loss for _, m in history])
         assert len(np.unique(losses)) == losses.size
 
@@ -179,7 +180,7 @@ class TestTraining:
 class TestHalfPrecision:
     @pytest.fixture
     def half(self, tiny):
-        return train(tiny, dtype="bfloat16")
+        return train(tiny, dtype="bfloat16", batch_size=8)
 
     def test_losses_are_near_and_not_equal(self, half, plain):
         for (_, found), (_, expected) in zip(half, plain, strict=True):
