@@ -172,7 +172,7 @@ def _chosen(
         connected = connected.iloc[: round(TOP * len(ranking))]
     if len(connected) < n:
         raise InputError(f"--archs is {n}, but the pool {pool} has only {len(connected)}.")
-    return connected.sample(n, random_state=seed)
+    return pd.DataFrame(connected.sample(n, random_state=seed))
 
 
 def _trained(

@@ -15,7 +15,7 @@ Short names set a key in every stage that has it; a stage's own flag goes before
   --data X           --data.source X          --data-dir DIR  --data.dir DIR
   --proxies a,b      --rank.proxies a,b       --sample N      --rank.sample N
   --top N            --train.top N            --repeats N     --rank.repeats N
-  --epochs N         --train.epochs and --finish.epochs
+  --trainer NAME     --train.trainer NAME     --epochs N      --train.epochs and --finish.epochs
   --batch-size N, --channels N, --cells N[,N...], --resolution N
                      --rank.*, --train.* and --finish.*
   --config FILE.yaml the same names in YAML; flags go before it

@@ -68,8 +68,7 @@ def timed(args: argparse.Namespace) -> dict[str, list[Epoch]]:
         peers = {}
         if args.peer_python:
             for (layout, flag), threads in product(LAYOUTS.items(), args.threads.split(",")):
-                options = (flag, "--threads", threads)
-                peer = Peer(args.peer_python, Path(name), ours, args, *options)
+                peer = Peer(args.peer_python, Path(name), ours, args, flag, "--threads", threads)
                 peers[f"torch {layout}, {threads} threads"] = peer
         if peers:
             print(next(iter(peers.values())).about())

@@ -171,7 +171,7 @@ def read_orders(arrays: dict[str, np.ndarray], candidates: int, n: int) -> np.nd
         raise base.BadInputError(
             f"The data need 'orders', integers of shape [{candidates}, epochs, {n}], got {shape}."
         )
-    if not np.array_equal(np.sort(orders, axis=2), np.broadcast_to(np.arange(n), shape)):
+    if not np.array_equal(np.sort(orders, axis=2), np.broadcast_to(np.arange(n), orders.shape)):
         raise base.BadInputError(f"Each of 'orders' needs every number from 0 to {n - 1} once.")
     return orders.astype(np.int64)
 

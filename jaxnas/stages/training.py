@@ -12,6 +12,7 @@ from jaxnas.runs import numbers
 from jaxnas.stages.job import Job
 from jaxnas.training.fidelity import Rung, halving_rungs, stopped_after, survivors
 from jaxnas.training.hyper import Hyper
+from jaxnas.training.layout import Layout
 from jaxnas.training.population import (
     EpochMetrics,
     Population,
@@ -58,7 +59,7 @@ def train_resumably(
         for kind in present:
             members = np.flatnonzero(kinds == kind)
             network = networks[int(kind)]
-            places = capacity if len(present) == 1 else len(members)
+            places = Layout.default().places(capacity if len(present) == 1 else len(members))
             hyper = Hyper.constant(
                 len(members), learning_rate=config.learning_rate, weight_decay=config.weight_decay
             ).overridden(job.space.hyper(archs[members]))
