@@ -67,8 +67,10 @@ def timed(args: argparse.Namespace) -> dict[str, list[Epoch]]:
         Peer.write(Path(name), ours)
         peers = {}
         if args.peer_python:
-            for (layout, flag), threads in product(LAYOUTS.items(), args.threads.split(",")):
-                peer = Peer(args.peer_python, Path(name), ours, args, flag, "--threads", threads)
+            for layout, threads in product(LAYOUTS, str(args.threads).split(",")):
+                peer = Peer(
+                    args.peer_python, Path(name), ours, args, LAYOUTS[layout], "--threads", threads
+                )
                 peers[f"torch {layout}, {threads} threads"] = peer
         if peers:
             print(next(iter(peers.values())).about())
