@@ -38,6 +38,9 @@ ANOTHER = {
     "rank.combine": "rank_mean",
     "rank.dtype": "bfloat16",
     "rank.executor": "per_architecture",
+    "train.trainer": "gdas",
+    "train.measure": "sotl",
+    "train.dtype": "bfloat16",
 }
 """A value of each key that is not its default; numbers of the rest are counted up."""
 
