@@ -31,7 +31,9 @@ from jaxnas.benchmarks.tables import Table, load_table
 from jaxnas.data.dataset import Dataset
 from jaxnas.data.load import load
 from jaxnas.errors import InputError, unknown
-from jaxnas.ranking import rank
+from jaxnas.proxies import get_proxies
+from jaxnas.proxies.presets import resolve
+from jaxnas.ranking import oriented, rank
 from jaxnas.scoring.combine import ranks
 from jaxnas.spaces import SearchSpace, Size
 from jaxnas.training.fidelity import MEASURES
@@ -138,7 +140,9 @@ def _draw(
     archs = np.stack([space.from_string(arch) for arch in chosen["arch"]])
     target = table.query(archs, args.target)
     free = chosen["score"].to_numpy()
-    fixed = {name: chosen[name].to_numpy() for name in _proxies(ranking)} | {"ranking": free}
+    proxies = get_proxies(resolve(args.proxies.split(",")).proxies)
+    fixed = {p.name: oriented(p, chosen[p.name].to_numpy(float)) for p in proxies}
+    fixed["ranking"] = free
     print(f"{pool}, seed {seed}: {len(archs)} architectures", flush=True)
     for name, values in fixed.items():
         print(f"  {name:16} Kendall {kendall(values, target):+.3f}")
@@ -154,12 +158,6 @@ def _draw(
             for name, v in labels.items()
         },
     }
-
-
-def _proxies(ranking: pd.DataFrame) -> list[str]:
-    return [
-        c for c in ranking.select_dtypes("number").columns if c not in ("index", "score", "rank")
-    ]
 
 
 def _chosen(

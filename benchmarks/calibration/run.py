@@ -13,7 +13,7 @@ from jaxnas.errors import InputError
 from jaxnas.pipeline import Result, run_search
 from jaxnas.proxies import PROXIES, get_proxies
 from jaxnas.proxies.presets import PRESETS
-from jaxnas.ranking import check_applies
+from jaxnas.ranking import check_applies, oriented
 from jaxnas.scoring.combine import COMBINATIONS
 from jaxnas.search_spaces import get_space
 from jaxnas.spaces import SearchSpace
@@ -67,7 +67,7 @@ def calibrate(
     """Train `sample` random architectures on `data` and compare every proxy with what they reach.
 
     Kendall's tau-b with the validation accuracy after the last epoch, and the bootstrap's 95 % interval
-    over architectures. Networks are scored at the space's `deep_size`. Presets whose members are scored
+    over architectures. Networks are scored at the space's `deep_size`, where it has one. Presets whose members are scored
     are scored too. `options` are further keys of the search, such as `train.channels`.
 
     Raises:
@@ -77,7 +77,11 @@ def calibrate(
         raise InputError(f"--sample is {sample}, expected at least {LEAST} architectures.")
     known = get_space(space)
     names = tuple(proxies) if proxies else applicable(known)
-    size = known.deep_size or known.proxy_size
+    deep = known.deep_size
+    scored = {}
+    if deep is not None:
+        cells = ",".join(map(str, deep.cells))
+        scored = {"channels": deep.channels, "cells": cells, "resolution": deep.resolution}
     values = {
         "space": space,
         "seed": seed,
@@ -88,8 +92,7 @@ def calibrate(
         "rank.proxies": ",".join(names),
         "rank.combine": "log_rank",
         "rank.sample": sample,
-        "rank.channels": size.channels,
-        "rank.cells": ",".join(map(str, size.cells)),
+        **{f"rank.{name}": value for name, value in scored.items()},
         "train.top": sample,
         "train.baselines": 0,
         "train.epochs": epochs,
@@ -115,11 +118,12 @@ def accuracies(result: Result) -> dict[str, float]:
 
 
 def scores(space: SearchSpace, ranking: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """A row an architecture that was ranked, a column a proxy or a combination of proxies."""
+    """A row an architecture that was ranked, a column a proxy or a combination; higher is better."""
     rows = np.stack([space.from_string(arch) for arch in ranking["arch"]])
     pruned = [space.to_string(row) for row in space.pruned(rows)]
-    signs = {p.name: p for p in get_proxies(names)}
-    table = pd.DataFrame({n: ranking[n].to_numpy(float) for n in signs}, index=pruned)
+    proxies = get_proxies(names)
+    columns = {p.name: oriented(p, ranking[p.name].to_numpy(float)) for p in proxies}
+    table = pd.DataFrame(columns, index=pruned)
     combined = {QUICK: (space.default_proxies, "log_rank")}
     combined |= {p.name: (p.proxies, p.combine) for p in PRESETS.values()}
     for name, (members, how) in combined.items():

@@ -7,7 +7,7 @@ from scipy.stats import kendalltau
 from searching import images
 
 from jaxnas.benchmarks.__main__ import main
-from jaxnas.benchmarks.calibration.run import LEAST, applicable, compare
+from jaxnas.benchmarks.calibration.run import LEAST, applicable, compare, scores
 from jaxnas.search_spaces import get_space
 
 
@@ -39,6 +39,18 @@ def test_kendall_is_scipys_and_the_best_comes_first():
         assert row["kendall"] == pytest.approx(expected)
         assert row["low"] < row["kendall"] < row["high"]
         assert row["n"] == 15
+
+
+def test_higher_is_better_in_every_column():
+    space = get_space("nasbench201")
+    archs = [space.to_string(arch) for arch in space.all()[-3:]]
+    ranking = pd.DataFrame(
+        {"arch": archs, "ntk": [3.0, -np.inf, 1.0], "linear_regions": [1.0, 2.0, 3.0]}
+    )
+    table = scores(space, ranking, ["ntk", "linear_regions"])
+    by_arch = dict(zip(archs, table["ntk"], strict=True))
+    assert [by_arch[arch] for arch in archs] == [-3.0, -np.inf, -1.0]
+    assert table["te_nas"].to_numpy() == pytest.approx(np.array([1.5, 1.5, 3.0]) / 3)
 
 
 def test_what_a_space_has_is_scored():
