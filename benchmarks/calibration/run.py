@@ -67,8 +67,8 @@ def calibrate(
     """Train `sample` random architectures on `data` and compare every proxy with what they reach.
 
     Kendall's tau-b with the validation accuracy after the last epoch, and the bootstrap's 95 % interval
-    over architectures. Networks are scored at the space's `deep_size`, where it has one. Presets whose members are scored
-    are scored too. `options` are further keys of the search, such as `train.channels`.
+    over architectures. Networks are scored at the space's `deep_size`, where it has one. Presets whose
+    members are scored are scored too. `options` are further keys of the search, such as `train.channels`.
 
     Raises:
         InputError: a sample below 8, or fewer than 8 trainings that ended in a number.

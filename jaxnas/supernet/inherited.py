@@ -13,15 +13,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax import lax
 
 from jaxnas.errors import InputError
 from jaxnas.network import Network, Variables
 from jaxnas.nn.layers import BatchNorm
-
-EVALUATION_BATCH = 128
+from jaxnas.training.evaluation import batched, sums_over_batches
 
 
 class Inherited(NamedTuple):
@@ -104,7 +102,7 @@ def evaluate_inherited(
     if done > len(distinct):
         raise InputError(f"{done:,} rows are said to be finished, but there are {len(distinct):,}.")
     parts = [np.zeros((2, 0)) if finished is None else np.stack(finished)]
-    images, labels = _batched(x, y)
+    images, labels = batched(x, y)
     for start in range(done, len(distinct), chunk):
         rows = distinct[start : start + chunk]
         padded = np.zeros((chunk, distinct.shape[1]), np.int32)
@@ -116,15 +114,6 @@ def evaluate_inherited(
         on_chunk(start + len(rows), len(distinct), Inherited(*parts[-1]))
     loss, accuracy = np.concatenate(parts, axis=1)[:, where.reshape(-1)]
     return Inherited(loss, accuracy)
-
-
-def _batched(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """In batches of one size; what fills up the last has label -1."""
-    short = -len(x) % EVALUATION_BATCH
-    images = jnp.pad(x, ((0, short), (0, 0), (0, 0), (0, 0)))
-    labels = jnp.pad(y, (0, short), constant_values=-1)
-    shape = (-1, EVALUATION_BATCH)
-    return images.reshape(*shape, *x.shape[1:]), labels.reshape(shape)
 
 
 @partial(jax.jit, static_argnames="network")
@@ -142,16 +131,7 @@ def _evaluate(
     def one(i: jax.Array, sums: jax.Array) -> jax.Array:
         own = recalibrated(network, variables, rows[i], calibration)
 
-        def batch(sums: jax.Array, inputs: Any) -> Any:
-            x, y = inputs
-            logits = network.apply(own, rows[i], x, batch_norm="running").logits
-            known = y >= 0
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.abs(y))
-            # NaN logits have an argmax too: they are no answer.
-            right = (logits.argmax(-1) == y) & known & jnp.isfinite(losses)
-            return sums + jnp.stack([jnp.sum(jnp.where(known, losses, 0)), jnp.sum(right)]), None
-
-        total, _ = lax.scan(batch, jnp.zeros(2), (images, labels))
+        total = sums_over_batches(network, own, rows[i], images, labels)
         return sums.at[:, i].set(total)
 
     return lax.fori_loop(0, count, one, jnp.zeros((2, rows.shape[0])))

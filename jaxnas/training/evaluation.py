@@ -35,13 +35,38 @@ def evaluate_population(
     layout = Layout.fitting(capacity) if layout is None else layout
     there = np.zeros(capacity, bool)
     there[:n] = True if which is None else which
-    short = -len(x) % EVALUATION_BATCH
-    images = jnp.pad(x, ((0, short), (0, 0), (0, 0), (0, 0)))
-    labels = jnp.pad(y, (0, short), constant_values=-1)
+    images, labels = batched(x, y)
     sums = _evaluate(network, layout, variables, padded(archs, capacity), there, images, labels)
     sums = np.where(there[:, None], np.asarray(to_host(sums), np.float64), np.nan)[:n]
     loss, correct = sums.T
     return loss / len(x), correct / len(x)
+
+
+def batched(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """In batches of one size, `[k, B, H, W, C]` and `[k, B]`; what fills up the last has label -1."""
+    short = -len(x) % EVALUATION_BATCH
+    images = jnp.pad(x, ((0, short), (0, 0), (0, 0), (0, 0)))
+    labels = jnp.pad(y, (0, short), constant_values=-1)
+    shape = (-1, EVALUATION_BATCH)
+    return images.reshape(*shape, *x.shape[1:]), labels.reshape(shape)
+
+
+def sums_over_batches(
+    network: Network, variables: Variables, arch: jax.Array, images: jax.Array, labels: jax.Array
+) -> jax.Array:
+    """The summed loss and the number of right answers of one architecture on `batched` images, `[2]`."""
+
+    def batch(sums: jax.Array, inputs: Any) -> Any:
+        x, y = inputs
+        logits = network.apply(variables, arch, x, batch_norm="running").logits
+        known = y >= 0
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.abs(y))
+        # NaN logits have an argmax too: they are no answer.
+        right = (logits.argmax(-1) == y) & known & jnp.isfinite(losses)
+        return sums + jnp.stack([jnp.sum(losses * known), jnp.sum(right)]), None
+
+    total, _ = lax.scan(batch, jnp.zeros(2), (images, labels))
+    return total
 
 
 @partial(jax.jit, static_argnames=("network", "layout"))
@@ -51,27 +76,14 @@ def _evaluate(
     variables: Variables,
     archs: jax.Array,
     there: jax.Array,
-    x: jax.Array,
-    y: jax.Array,
+    images: jax.Array,
+    labels: jax.Array,
 ) -> jax.Array:
-    """Summed losses and numbers of right answers, `[N, 2]`; labels -1 do not count."""
+    """Summed losses and numbers of right answers on `batched` images, `[N, 2]`."""
 
     def one(nothing: jax.Array, member: Any, data: Any) -> jax.Array:
-        (own, arch), (x, y) = member, data
-
-        def batch(sums: jax.Array, inputs: Any) -> Any:
-            images, labels = inputs
-            logits = network.apply(own, arch, images, batch_norm="running").logits
-            known = labels >= 0
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.abs(labels))
-            # NaN logits have an argmax too: they are no answer.
-            right = (logits.argmax(-1) == labels) & known & jnp.isfinite(losses)
-            return sums + jnp.stack([jnp.sum(losses * known), jnp.sum(right)]), None
-
-        shape = (-1, EVALUATION_BATCH)
-        batches = (x.reshape(*shape, *x.shape[1:]), y.reshape(shape))
-        total, _ = lax.scan(batch, nothing, batches)
-        return total
+        own, arch = member
+        return sums_over_batches(network, own, arch, *data)
 
     nothing = jnp.zeros((archs.shape[0], 2))
-    return spread(one, layout, nothing, (variables, archs), (x, y), there)
+    return spread(one, layout, nothing, (variables, archs), (images, labels), there)
