@@ -25,9 +25,7 @@ STAGES = ("rank", "train", "finish")
 PRESETS: dict[str, tuple[str, ...]] = {"quick": ("rank", "train", "finish"), "full": STAGES}
 DTYPES = ("float32", "bfloat16")
 EXECUTORS = ("auto", "shared_prefix", "per_architecture")
-SHARED = ("spos", "fairnas", "random", "enas")
-DIFFERENTIABLE = ("darts", "darts_v2", "pdarts", "pcdarts", "betadarts", "gdas", "snas", "drnas")
-TRAINERS = ("population", *SHARED, *DIFFERENTIABLE)
+STREAM = ("auto", "always", "never")
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,8 @@ class DataConfig:
         split_seed: seed of the train/validation/test split
         val_fraction: share of the images for validation
         test_fraction: share for the test, where the data brings no test set
+        stream: where candidates' images lie: never (on the device) | always (on the host, streamed by
+            the extra jaxnas[stream]) | auto (streamed if they take over a quarter of its memory)
     """
 
     source: str = "digits"
@@ -52,6 +52,7 @@ class DataConfig:
     split_seed: NonNegativeInt = 0
     val_fraction: PositiveFloat = 0.2
     test_fraction: PositiveFloat = 0.2
+    stream: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ class TrainConfig:
     """Train: the best candidates for a short time, all in one program; or one super-net for all.
 
     Args:
-        trainer: population (each candidate its own weights) | spos, fairnas, random, enas (one super-net;
-            candidates inherit its weights) | darts, darts_v2, pdarts, pcdarts, betadarts, gdas, snas,
-            drnas (by gradient; what is found is the winner); short: --trainer
+        trainer: population (each candidate its own weights) | a super-net as spos (candidates inherit its
+            weights) | a search by gradient as gdas (what is found is the winner); `python -m
+            jaxnas.supernet` lists them all; short: --trainer
         top: how many of the best are trained; short: --top
         baselines: random architectures trained beside them, and the largest one; 0: neither
         halving: successive halving: after 1, eta, eta^2, ... epochs 1 of eta is trained on; 0: all are
@@ -212,6 +213,14 @@ def keys() -> dict[str, dataclasses.Field]:
         for f in dataclasses.fields(cls)
     }
     return top | inner
+
+
+def trainers() -> tuple[str, ...]:
+    """What `train.trainer` may be, by the registries; `--help`, which must be quick, does not ask."""
+    from jaxnas.supernet.differentiable.search import STRATEGIES
+    from jaxnas.supernet.train import TRAINERS
+
+    return ("population", *TRAINERS, *STRATEGIES)
 
 
 def parser() -> "ArgumentParser":
@@ -384,7 +393,8 @@ def _check(config: SearchConfig) -> None:
         _among("combination", config.rank.combine, COMBINATIONS)
     _among("dtype", config.rank.dtype, DTYPES)
     _among("dtype", config.train.dtype, DTYPES)
-    _among("trainer", config.train.trainer, TRAINERS)
+    _among("trainer", config.train.trainer, trainers())
+    _among("stream", config.data.stream, STREAM)
     _among("measure", config.train.measure, MEASURES)
     if config.train.halving == 1:
         raise InputError(

@@ -34,6 +34,7 @@ ANOTHER = {
     "data.split_seed": 3,
     "data.val_fraction": 0.3,
     "data.test_fraction": 0.1,
+    "data.stream": "always",
     "rank.proxies": ("params", "grad_norm"),
     "rank.combine": "rank_mean",
     "rank.dtype": "bfloat16",

@@ -10,6 +10,7 @@ from jaxnas import config
 from jaxnas.errors import InputError
 from jaxnas.runs import Run
 from jaxnas.search import search
+from jaxnas.supernet.__main__ import main
 from jaxnas.supernet.differentiable.search import STRATEGIES
 from jaxnas.supernet.train import TRAINERS
 from jaxnas.training.fidelity import MEASURES
@@ -38,10 +39,29 @@ def epochs_of(directory):
     return [e for e in journal_of(directory) if e["stage"] == "train" and e["unit"] == "epoch"]
 
 
-def test_the_names_are_those_of_the_registries():
-    assert set(config.SHARED) == set(TRAINERS)
-    assert set(config.DIFFERENTIABLE) == set(STRATEGIES)
-    assert ("population", *config.SHARED, *config.DIFFERENTIABLE) == config.TRAINERS
+def test_a_name_is_one_way_to_train():
+    assert len(set(config.trainers())) == 1 + len(TRAINERS) + len(STRATEGIES)
+
+
+def test_another_line_of_a_registry_is_another_trainer(monkeypatch):
+    mine = {"train.trainer": "mine"}
+    with pytest.raises(InputError, match="Unknown trainer 'mine'"):
+        config.build(mine)
+    for registry, member in ((TRAINERS, TRAINERS["spos"]), (STRATEGIES, STRATEGIES["gdas"])):
+        monkeypatch.setitem(registry, "mine", member)
+        assert config.build(mine).train.trainer == "mine"
+        monkeypatch.undo()
+
+
+def test_every_trainer_is_listed_with_its_paper(capsys):
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    listed = {line.split()[0]: line for line in lines if line.startswith("  ")}
+    assert set(listed) == {*TRAINERS, *STRATEGIES}
+    assert all("arXiv:" in line for line in listed.values())
+    for name, trainer in TRAINERS.items():
+        assert trainer.paper.split("arXiv:")[1] in listed[name]
+    assert listed["darts_v2"].endswith("second_order=True")
 
 
 def test_the_best_path_of_a_super_net_wins(runs):
@@ -133,7 +153,8 @@ def test_what_is_refused(options, said, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_measures_are_those_of_the_help():
+def test_measures_are_those_of_the_help_and_the_trainers_it_names_exist():
     text = config.TrainConfig.__doc__ or ""
     assert all(name in text for name in MEASURES)
-    assert all(name in text for name in config.TRAINERS)
+    examples = re.findall(r"\bas (\w+) \(", text)
+    assert [sum(e in registry for e in examples) for registry in (TRAINERS, STRATEGIES)] == [1, 1]

@@ -4,11 +4,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
+from jaxnas.network import Network
 from jaxnas.runs import numbers
 from jaxnas.stages.job import Job
 from jaxnas.stages.train import expected_trainings, trained_candidates
 from jaxnas.stages.training import train_resumably
 from jaxnas.training.evaluation import evaluate_population
+from jaxnas.training.population import Population
+from jaxnas.training.stream import evaluate_streamed
 
 
 def finish(job: Job) -> None:
@@ -22,10 +25,7 @@ def finish(job: Job) -> None:
     job.trained += trained_candidates(job, "finish", config, archs, ["winner"], trained)
     done = job.run.of_stage("finish", "test")
     if not done:
-        x, y = job.prepared(job.data.test, network.resolution)
-        _, accuracy = evaluate_population(
-            network, population.variables, job.space.rows(archs), jnp.asarray(x), jnp.asarray(y)
-        )
+        accuracy = _test_accuracy(job, network, population, job.space.rows(archs))
         job.run.record(stage="finish", unit="test", accuracy=accuracy, seconds=job.watch.lap())
         done = job.run.of_stage("finish", "test")
     job.accuracy = {
@@ -37,6 +37,17 @@ def finish(job: Job) -> None:
             "The winner's training diverged: its loss stopped being a number; try a lower "
             f"finish.learning_rate than {config.learning_rate}."
         )
+
+
+def _test_accuracy(
+    job: Job, network: Network, population: Population, rows: np.ndarray
+) -> np.ndarray:
+    variables, resolution = population.variables, network.resolution
+    if job.streams(resolution):
+        images = job.streamed(job.data.test, resolution)
+        return evaluate_streamed(network, variables, rows, images)[1]
+    x, y = job.prepared(job.data.test, resolution)
+    return evaluate_population(network, variables, rows, jnp.asarray(x), jnp.asarray(y))[1]
 
 
 def _capacity(job: Job) -> int:

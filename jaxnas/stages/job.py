@@ -22,6 +22,7 @@ from jaxnas.runs import Run
 from jaxnas.spaces import SearchSpace, Size
 from jaxnas.timing import Stopwatch
 from jaxnas.training.population import TrainingData
+from jaxnas.training.stream import Streamed, StreamedData, check_installed, fits, prepared_bytes
 
 
 @dataclass
@@ -100,6 +101,33 @@ class Job:
             self._training_data = TrainingData(*(jnp.asarray(a) for a in arrays))
         return self._training_data
 
+    def population_data(self, resolution: int) -> TrainingData | StreamedData:
+        """The same for `train_population`; streamed where `data.stream` says so."""
+        if not self.streams(resolution):
+            return self.training_data(resolution)
+        note = (
+            f"Images were streamed from the host (data.stream {self.config.data.stream}): prepared they "
+            f"take {self._prepared_bytes(resolution) / 2**20:,.2f} MB."
+        )
+        if note not in self.notes:
+            self.notes.append(note)
+        return StreamedData(
+            self.streamed(self.data.train, resolution), self.streamed(self.data.val, resolution)
+        )
+
+    def streamed(self, split: Split, resolution: int) -> Streamed:
+        """A split that stays on the host and is prepared as it is read."""
+        return Streamed(split.x, split.y, partial(self.data.prepare, resolution=resolution))
+
+    def streams(self, resolution: int) -> bool:
+        """Whether candidates are trained on streamed images."""
+        asked = self.config.data.stream
+        return asked == "always" or (asked == "auto" and not fits(self._prepared_bytes(resolution)))
+
+    def _prepared_bytes(self, resolution: int) -> int:
+        images = len(self.data.train) + len(self.data.val)
+        return prepared_bytes(images, (resolution, resolution, self.data.channels))
+
     @property
     def device(self) -> str:
         """The devices in use, in words: platform, number and kind."""
@@ -131,5 +159,17 @@ class Job:
                 f"{len(self.archs)} architectures."
             )
         for name in self.config.active_stages:
-            self.network(getattr(self.config, name))  # refuses a size that does not fit
+            network = self.network(getattr(self.config, name))  # refuses a size that does not fit
+            if name != "rank" and self.streams(network.resolution):
+                self._check_streams(name)
         check_applies(self.network(self.config.rank), self.proxies)
+
+    def _check_streams(self, stage: str) -> None:
+        trainer = self.config.train.trainer
+        if stage == "finish" or trainer == "population":
+            check_installed()
+        elif self.config.data.stream == "always":
+            raise InputError(
+                f"data.stream is always, but trainer {trainer} has its images on the device; expected "
+                "auto or never, or train.trainer population."
+            )

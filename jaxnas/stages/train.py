@@ -3,21 +3,23 @@
 import jax
 import numpy as np
 
-from jaxnas.config import DIFFERENTIABLE, SHARED, FinishConfig, TrainConfig
+from jaxnas.config import FinishConfig, TrainConfig
 from jaxnas.errors import InputError
 from jaxnas.report import TrainedCandidate
 from jaxnas.stages.job import Job
 from jaxnas.stages.super_net import search_by_gradient, train_shared
 from jaxnas.stages.training import Curves, Trained, train_resumably
+from jaxnas.supernet.differentiable.search import STRATEGIES
+from jaxnas.supernet.train import TRAINERS
 
 
 def train(job: Job) -> None:
     """Fills `job.trained`, `job.winner` and its validation accuracy in `job.accuracy`."""
     config = job.config.train
-    if config.trainer in DIFFERENTIABLE:
+    if config.trainer in STRATEGIES:
         return search_by_gradient(job)
     archs, roles = choose(job)
-    if config.trainer in SHARED:
+    if config.trainer in TRAINERS:
         return train_shared(job, archs, roles)
     trained = train_resumably(job, "train", config, archs, capacity=len(archs))
     curves = trained.curves

@@ -129,7 +129,7 @@ def _train_program(
         network,
         rows,
         hyper,
-        job.training_data(network.resolution),
+        job.population_data(network.resolution),
         epochs=config.epochs,
         batch_size=config.batch_size,
         population=population,

@@ -1,5 +1,6 @@
 """Loss and accuracy of a whole population on images that it is not trained on."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -31,15 +32,31 @@ def evaluate_population(
     is looked at, the others' values are NaN; None: everybody. `layout` is that of
     `jaxnas.training.population.train_population`.
     """
+    return evaluate_pieces(
+        network, variables, archs, [batched(x, y)], len(x), which=which, layout=layout
+    )
+
+
+def evaluate_pieces(
+    network: Network,
+    variables: Variables,
+    archs: np.ndarray,
+    pieces: Iterable[tuple[jax.Array, jax.Array]],
+    size: int,
+    *,
+    which: np.ndarray | None,
+    layout: Layout | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`evaluate_population` on `size` images, which come `batched` in pieces of one shape."""
     n, capacity = len(archs), len(jax.tree.leaves(variables)[0])
     layout = Layout.fitting(capacity) if layout is None else layout
     there = np.zeros(capacity, bool)
     there[:n] = True if which is None else which
-    images, labels = batched(x, y)
-    sums = _evaluate(network, layout, variables, padded(archs, capacity), there, images, labels)
-    sums = np.where(there[:, None], np.asarray(to_host(sums), np.float64), np.nan)[:n]
-    loss, correct = sums.T
-    return loss / len(x), correct / len(x)
+    rows, sums = padded(archs, capacity), np.zeros((capacity, 2))
+    for images, labels in pieces:
+        sums += to_host(_evaluate(network, layout, variables, rows, there, images, labels))
+    loss, correct = np.where(there[:, None], sums, np.nan)[:n].T / size
+    return loss, correct
 
 
 def batched(x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -62,8 +62,8 @@ class Layout:
             return state if usual else jax.device_put(state, self.devices[0])
         sharding = NamedSharding(_mesh(self.devices), P(AXIS))
 
-        def place(array: jax.Array) -> jax.Array:
-            if not array.is_fully_addressable:
+        def place(array: jax.Array | np.ndarray) -> jax.Array:
+            if isinstance(array, jax.Array) and not array.is_fully_addressable:
                 return array
             _check_multiple(len(array), self.devices)
             # Every process has the whole, and gives its own devices their part of it.
@@ -148,9 +148,9 @@ def _check_multiple(capacity: int, devices: tuple[Any, ...]) -> None:
         )
 
 
-def to_host(array: jax.Array) -> np.ndarray:
+def to_host(array: jax.Array | np.ndarray) -> np.ndarray:
     """The whole of an array, parts of which may lie with other processes."""
-    if array.is_fully_addressable:
+    if not isinstance(array, jax.Array) or array.is_fully_addressable:
         return np.asarray(array)
     from jax.experimental import multihost_utils
 

@@ -13,26 +13,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax import lax
 
-from jaxnas.errors import InputError, unknown
+from jaxnas.errors import InputError
 from jaxnas.network import Network, Variables
-from jaxnas.nn.noise import Noise
-from jaxnas.training.augmentation import augment
+from jaxnas.training.epoch import Options, Population, train_epoch
 from jaxnas.training.evaluation import evaluate_population
-from jaxnas.training.hyper import Hyper, cross_entropy, optimizer, schedule
-from jaxnas.training.layout import Layout, padded, spread, to_host
-
-DTYPES = ("float32", "bfloat16")
-
-
-class Population(NamedTuple):
-    """The state of a population: every leaf has the capacity as its first axis."""
-
-    variables: Variables
-    optimizer: Any
-    seeds: jax.Array
+from jaxnas.training.hyper import Hyper
+from jaxnas.training.layout import Layout, padded, to_host
+from jaxnas.training.stream import StreamedData, evaluate_streamed, stream_epoch
 
 
 class EpochMetrics(NamedTuple):
@@ -51,34 +39,6 @@ class TrainingData:
     y: jax.Array
     x_val: jax.Array
     y_val: jax.Array
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a program is compiled for.
-
-    `noise` has dropout and drop-path in it, `augment` the operations on images; where every candidate's
-    rates are 0 neither is needed. `dtype` is what networks are computed in, `float32` or `bfloat16`;
-    weights, batch statistics and losses are float32 all the same.
-    """
-
-    batch_size: int
-    noise: bool = False
-    augment: bool = False
-    dtype: str = "float32"
-
-    @classmethod
-    def of(cls, hyper: Hyper, batch_size: int, dtype: str = "float32") -> "Options":
-        """What candidates of these hyper-parameters need."""
-        if dtype not in DTYPES:
-            raise unknown("dtype", dtype, DTYPES)
-        noise, images = (hyper.dropout, hyper.drop_path), (hyper.flip, hyper.shift, hyper.cutout)
-        return cls(
-            batch_size,
-            noise=any(np.any(np.asarray(v) != 0) for v in noise),
-            augment=any(np.any(np.asarray(v) != 0) for v in images),
-            dtype=dtype,
-        )
 
 
 def init_population(network: Network, seeds: np.ndarray, archs: np.ndarray) -> Population:
@@ -109,7 +69,7 @@ def train_population(
     network: Network,
     archs: np.ndarray,
     hyper: Hyper,
-    data: TrainingData,
+    data: TrainingData | StreamedData,
     *,
     epochs: int,
     batch_size: int,
@@ -125,15 +85,16 @@ def train_population(
 
     A candidate whose loss stops being a number is frozen and its metrics are NaN from then on; the
     others do not notice. `on_epoch(epoch, population, metrics)` is called after each epoch (from 1).
-    Minibatches are drawn inside the program, without replacement within an epoch, from the
-    candidate's seed. Starting from the state after `start_epoch` epochs gives what an undisturbed run
-    gives. The state passed in, and those handed to `on_epoch`, are used up by the epoch that follows.
+    Minibatches are drawn without replacement within an epoch, from the candidate's seed: inside the
+    program, or outside in just that order where images are streamed. Starting from the state after
+    `start_epoch` epochs gives what an undisturbed run gives. The state passed in, and those handed to
+    `on_epoch`, are used up by the epoch that follows.
 
     Args:
         network: every candidate's.
         archs: the rows that its choice points read.
         hyper: `[N]` each.
-        data: on the device.
+        data: on the device, or streamed to it.
         epochs: of those that are trained to the end; the learning rate's schedule is this long.
         batch_size: the most images a step; `hyper.batch_share` of it for each candidate.
         population: what to begin with, `init_population` or `population_of`.
@@ -153,8 +114,9 @@ def train_population(
     capacity = population.seeds.shape[0]
     if n > capacity:
         raise InputError(f"{n} architectures do not fit a population of capacity {capacity}.")
-    if batch_size > len(data.x):
-        raise InputError(f"The batch size {batch_size} exceeds the {len(data.x)} training images.")
+    train, images, evaluate, size = _handled(data)
+    if batch_size > size:
+        raise InputError(f"The batch size {batch_size} exceeds the {size} training images.")
     layout = Layout.fitting(capacity) if layout is None else layout
     options = Options.of(hyper, batch_size, dtype)
     hyper = jax.tree.map(lambda a: np.resize(np.asarray(a, np.float32), capacity), hyper)
@@ -163,27 +125,21 @@ def train_population(
     rows = padded(archs, capacity)
     population = layout.dealt(population)
     for epoch in range(start_epoch, epochs):
-        population, losses = train_epoch(
+        population, losses = train(
             network,
             options,
             layout,
             population,
             rows,
             hyper,
-            (data.x, data.y),
+            images,
             np.resize(np.append(alive, np.zeros(capacity - n, bool)), capacity),
             (np.int32(epoch), np.int32(epochs)),
         )
-        train_loss = to_host(losses)[:n]
+        train_loss = np.array(to_host(losses)[:n])
         alive &= np.isfinite(train_loss)
-        val_loss, val_accuracy = evaluate_population(
-            network,
-            population.variables,
-            archs,
-            data.x_val,
-            data.y_val,
-            which=alive,
-            layout=layout,
+        val_loss, val_accuracy = evaluate(
+            network, population.variables, archs, which=alive, layout=layout
         )
         lost = np.where(alive, 0, np.nan)
         metrics = EpochMetrics(train_loss + lost, val_loss, val_accuracy)
@@ -191,6 +147,15 @@ def train_population(
         if survivors is not None:
             alive &= survivors(epoch + 1, metrics)
     return population
+
+
+def _handled(data: TrainingData | StreamedData) -> tuple[Callable, Any, Callable, int]:
+    """What trains an epoch, on what; what evaluates; the number of training images."""
+    if isinstance(data, StreamedData):
+        evaluate = partial(evaluate_streamed, images=data.val)
+        return stream_epoch, data.train, evaluate, len(data.train)
+    evaluate = partial(evaluate_population, x=data.x_val, y=data.y_val)
+    return train_epoch, (data.x, data.y), evaluate, len(data.x)
 
 
 def _check_batches(share: np.ndarray, batch_size: int) -> None:
@@ -202,97 +167,3 @@ def _check_batches(share: np.ndarray, batch_size: int) -> None:
             f"batch_share is {share[wrong][0]:g} of {batch_size} images, expected 1 over a whole number "
             f"that divides {batch_size}."
         )
-
-
-@partial(jax.jit, static_argnames=("network", "options", "layout"), donate_argnames="population")
-def train_epoch(
-    network: Network,
-    options: Options,
-    layout: Layout,
-    population: Population,
-    archs: jax.Array,
-    hyper: Hyper,
-    data: tuple[jax.Array, jax.Array],
-    which: jax.Array,
-    progress: tuple[jax.Array, jax.Array],
-) -> tuple[Population, jax.Array]:
-    """One epoch of the candidates that `which: bool[N]` names; the state and mean losses `[N]`.
-
-    `progress` is (epochs done, epochs in all). Candidates not named keep their state and report NaN.
-    """
-
-    def one(state: tuple[Population, jax.Array], member: Any, shared: Any) -> Any:
-        return _candidate_epoch(network, options, state[0], *member, *shared)
-
-    start = (population, jnp.full(archs.shape[0], jnp.nan))
-    return spread(one, layout, start, (archs, hyper), (data, progress), which)
-
-
-def _candidate_epoch(
-    network: Network,
-    options: Options,
-    candidate: Population,
-    arch: jax.Array,
-    hyper: Hyper,
-    data: tuple[jax.Array, jax.Array],
-    progress: tuple[jax.Array, jax.Array],
-) -> tuple[Population, jax.Array]:
-    x, y = data
-    epoch, epochs = progress
-    own_batch = jnp.round(hyper.batch_share * options.batch_size).astype(jnp.int32)
-    steps = x.shape[0] // own_batch
-    key = jax.random.fold_in(jax.random.key(candidate.seeds), epoch)
-    order = jax.random.permutation(key, x.shape[0])
-    # A smaller batch comes several times over, which is the same mean and the same batch norm.
-    places = jnp.arange(options.batch_size) % own_batch
-
-    def step(number: jax.Array, state: Any) -> Any:
-        variables, momentum, total = state
-        images = order[number * own_batch + places]
-        done = (epoch * steps + number + 0.5) / (epochs * steps)
-        update = optimizer(hyper, schedule(hyper, done))
-        inputs = (x[images], y[images], jax.random.fold_in(key, number))
-        (loss, statistics), gradient = jax.value_and_grad(_loss, has_aux=True)(
-            variables.params, network, options, variables, arch, hyper, inputs
-        )
-        updates, momentum = update.update(gradient, momentum, variables.params)
-        params = optax.apply_updates(variables.params, updates)
-        return Variables(params, statistics), momentum, total + loss
-
-    start = optimizer(hyper, 0.0).init(candidate.variables.params)
-    start = optax.tree.set(start, trace=candidate.optimizer)
-    variables, momentum, total = lax.fori_loop(
-        0, steps, step, (candidate.variables, start, jnp.zeros(()))
-    )
-    trace = optax.tree.get(momentum, "trace")
-    return Population(variables, trace, candidate.seeds), total / steps
-
-
-def _loss(
-    params: Any,
-    network: Network,
-    options: Options,
-    variables: Variables,
-    arch: jax.Array,
-    hyper: Hyper,
-    inputs: tuple[jax.Array, jax.Array, jax.Array],
-) -> tuple[jax.Array, Any]:
-    x, y, key = inputs
-    for_images, for_noise = jax.random.split(key)
-    if options.augment:
-        x = augment(for_images, x, hyper)
-    noise = None
-    if options.noise:
-        rates = {"drop_path": hyper.drop_path, "dropout": hyper.dropout}
-        noise = Noise.draw(for_noise, arch.shape[0], x.shape[0], **rates)
-    if options.dtype != "float32":
-        params, x = jax.tree.map(lambda a: a.astype(options.dtype), (params, x))
-    outputs = network.apply(
-        variables._replace(params=params),
-        arch,
-        x,
-        batch_norm="update",
-        noise=noise,
-        distinct=hyper.batch_share,
-    )
-    return cross_entropy(outputs.logits, y, hyper.label_smoothing), outputs.statistics
