@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxnas.backend import enable_compilation_cache
+from jaxnas.backend import deal_out_over_cores, enable_compilation_cache
 from jaxnas.benchmarks.evaluation.correlation import interval, kendall, kendall_of
 from jaxnas.benchmarks.speed.common import machine
 from jaxnas.benchmarks.tables import Table, load_table
@@ -55,6 +55,7 @@ RESAMPLES = 1000
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 2 for bad input."""
     args = _parser().parse_args(argv)
+    deal_out_over_cores()
     enable_compilation_cache()
     try:
         results = _results(args, argv)

@@ -1,5 +1,6 @@
 """Everything that differs between CPU, GPU and TPU, decided in one place."""
 
+import contextlib
 import hashlib
 import os
 import platform as machine
@@ -107,6 +108,29 @@ def _has_tpu() -> bool:
     names = ("TPU_NAME", "TPU_WORKER_ID", "TPU_ACCELERATOR_TYPE", "TPU_SKIP_MDS_QUERY")
     hinted = any(n in os.environ for n in names) or find_spec("libtpu") is not None
     return hinted and any((_DEV / "vfio").glob("[0-9]*"))
+
+
+MOST_CPU_DEVICES = 4
+"""Each holds a copy of the images; larger networks use the other cores inside an operation."""
+
+
+def deal_out_over_cores() -> None:
+    """Let JAX see a CPU device for each core, up to `MOST_CPU_DEVICES`.
+
+    Small networks keep one core busy, so that candidates dealt out over devices train up to so many times
+    as fast. Nothing is changed where the user has said how many there are (`JAX_NUM_CPU_DEVICES`,
+    or `--xla_force_host_platform_device_count` in `XLA_FLAGS`) or JAX is running already.
+    """
+    import jax
+
+    chosen = jax.config.jax_num_cpu_devices >= 0
+    chosen |= "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if chosen:
+        return
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    # JAX is running: its devices cannot be changed any more.
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", min(cores, MOST_CPU_DEVICES))
 
 
 def enable_compilation_cache() -> Path | None:

@@ -85,6 +85,7 @@ def run_search(
     get_proxies(resolve(config.rank.proxies or space.default_proxies, config.rank.combine).proxies)
     screen = Screen(quiet=quiet)
     loaded = _dataset(data, config)
+    backend.deal_out_over_cores()
     backend.enable_compilation_cache()
     if sentence := backend.unused_accelerator():
         screen.say(sentence)

@@ -9,6 +9,7 @@ import optax
 from jax import lax
 
 from jaxnas.network import Network, Variables
+from jaxnas.training.augmentation import augment
 from jaxnas.training.hyper import Hyper, cross_entropy, optimizer, schedule
 
 
@@ -24,10 +25,15 @@ class SuperNet(NamedTuple):
     seed: jax.Array
 
 
-@partial(jax.jit, static_argnames=("network", "batch_size"), donate_argnames=("params", "momentum"))
+@partial(
+    jax.jit,
+    static_argnames=("network", "batch_size", "augments"),
+    donate_argnames=("params", "momentum"),
+)
 def train_epoch(
     network: Network,
     batch_size: int,
+    augments: bool,
     params: Any,
     momentum: Any,
     statistics: Any,
@@ -42,12 +48,14 @@ def train_epoch(
 
     Step i takes the gradients, summed, of the paths `rows[i]: int32[K, P]` on one minibatch, with batch
     norm by the batch's statistics. Weights that none of them has do not move: neither weight decay
-    nor momentum reaches them, and their momentum stays. Minibatches are drawn without replacement.
-    `hyper` holds numbers `float32[]`; `progress` is (epochs done, epochs in all).
+    nor momentum reaches them, and their momentum stays. Minibatches are drawn without replacement, and
+    augmented (the same for all paths) if the program `augments`. `hyper` holds numbers `float32[]`;
+    `progress` is (epochs done, epochs in all).
     """
     epoch, epochs = progress
     steps = rows.shape[0]
     order = jax.random.permutation(key, x.shape[0])[: steps * batch_size]
+    draws = jax.random.fold_in(key, 1)
 
     def loss(params: Any, row: jax.Array, images: jax.Array, labels: jax.Array) -> jax.Array:
         logits = network.apply(Variables(params, statistics), row, images).logits
@@ -57,6 +65,8 @@ def train_epoch(
         params, state = carry
         rows, batch, number = inputs
         images, labels = x[batch], y[batch]
+        if augments:
+            images = augment(jax.random.fold_in(draws, number), images, hyper)
 
         def path(total: Any, row: jax.Array) -> Any:
             gradient, used = total

@@ -119,7 +119,7 @@ def _check_hyper(hyper: Hyper) -> None:
         raise InputError(
             f"A super-net has one set of hyper-parameters, got {np.size(hyper.learning_rate)} of each."
         )
-    plain = {"dropout": 0, "drop_path": 0, "flip": 0, "shift": 0, "cutout": 0, "batch_share": 1}
+    plain = {"dropout": 0, "drop_path": 0, "batch_share": 1}
     for name, value in plain.items():
         got = float(np.ravel(getattr(hyper, name))[0])
         if got != value:
@@ -142,6 +142,7 @@ def _epoch(
     params, momentum, loss = train_epoch(
         network,
         batch_size,
+        any(value != 0 for value in (hyper.flip, hyper.shift, hyper.cutout)),
         state.variables.params,
         state.momentum,
         state.variables.statistics,

@@ -90,6 +90,7 @@ def run(network, variables, steps, *, epochs=None):
         params, momentum, loss = train_epoch(
             network,
             8,
+            False,
             params,
             momentum,
             variables.statistics,

@@ -179,6 +179,9 @@ def _architecture_step(
         moved: Any = optax.apply_updates(alphas, updates)
         return moved, moments, loss
 
+    if not epoch.strategy.warmup:
+        return move(alphas, moments)  # which spares compiling the other
+
     def stay(alphas: Alphas, moments: Any) -> tuple[Alphas, Any, jax.Array]:
         return alphas, moments, val_loss(params, alphas)
 
