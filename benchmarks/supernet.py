@@ -10,33 +10,24 @@ Published super-nets of NAS-Bench-201, of full size and trained for hours, reach
 """
 
 import argparse
-import json
-import shlex
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.backend import enable_compilation_cache
 from jaxnas.benchmarks.evaluation.correlation import interval, kendall_of, spearman_of
-from jaxnas.benchmarks.speed.common import machine
-from jaxnas.benchmarks.tables import load_table
-from jaxnas.data.load import load
+from jaxnas.benchmarks.reduced import Task, add_arguments, read_task, write_report
 from jaxnas.errors import InputError
-from jaxnas.network import Network
-from jaxnas.spaces import SearchSpace, Size
 from jaxnas.supernet.inherited import Inherited, calibration_batches, evaluate_inherited
 from jaxnas.supernet.shared import SuperNet
 from jaxnas.supernet.source import Source
 from jaxnas.supernet.train import SuperNetMetrics, get_trainer, init_supernet, train_supernet
 from jaxnas.training.hyper import Hyper
-from jaxnas.training.population import TrainingData
 
 LITERATURE = "published super-nets of NAS-Bench-201: Kendall about .5"
 RESAMPLES = 1000
@@ -46,9 +37,7 @@ RESAMPLES = 1000
 class Job:
     """What is the same for all trainers."""
 
-    space: SearchSpace
-    network: Network
-    data: TrainingData
+    task: Task
     archs: np.ndarray
     target: np.ndarray
     batch_size: int
@@ -66,34 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     if args.out:
-        command = shlex.join(
-            ["python", "-m", "jaxnas.benchmarks.supernet", *(argv or sys.argv[1:])]
-        )
-        report = {
-            "command": command,
-            "machine": machine(),
-            "literature": LITERATURE,
-            "results": results,
-        }
-        Path(args.out).write_text(json.dumps(report, indent=1) + "\n")
+        write_report(args.out, "supernet", argv, literature=LITERATURE, results=results)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m jaxnas.benchmarks.supernet")
+    add_arguments(parser)
     add = parser.add_argument
-    add("--data", required=True, help="as `jaxnas.search --data`")
-    add("--table", required=True, help="a table that `tables import` wrote")
-    add("--target", required=True, help="the column to rank by, higher is better")
     add("--trainers", default="spos,fairnas", help="super-net trainers, separated by commas")
     add("--minutes", type=float, default=20, help="of training for each, compilation aside")
     add("--sample", type=int, default=1000, help="cells evaluated (default 1000)")
-    add("--channels", type=int, default=8)
-    add("--cells", default="1,1,1", help="of each stage (default 1,1,1)")
-    add("--resolution", type=int, default=16)
-    add("--batch-size", type=int, default=64)
-    add("--learning-rate", type=float, help="default .1, for fairnas .02: it sums gradients")
+    add("--learning-rate", type=float, help="default .05, for fairnas .01: it sums gradients")
     add("--weight-decay", type=float, default=5e-4)
+    add("--flip", type=float, default=0.5, help="probability of a flip (default .5)")
+    add("--shift", type=float, default=2, help="pixels at most (default 2)")
     add("--validation", type=int, default=1000, help="validation images (default 1000)")
     add("--calibration", type=int, default=256, help="training images for batch norm (default 256)")
     add("--seed", type=int, default=0)
@@ -102,60 +78,43 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _job(args: argparse.Namespace) -> Job:
-    table = load_table(args.table)
-    space = table.space
-    if space is None or space.programs > 1:
-        raise InputError(f"{args.table} is of no space of one shape class that jaxnas has.")
-    data = load(args.data)
-    cells = tuple(int(n) for n in args.cells.split(","))
-    network = space.network(
-        Size(args.channels, cells, args.resolution),
-        classes=data.classes,
-        image_channels=data.channels,
-    )
-    arrays = [
-        array
-        for split in (data.train, data.val)
-        for array in (data.prepare(split.x, args.resolution), split.y)
-    ]
-    archs = Source(space).distinct(jax.random.key(0), args.sample)
-    return Job(
-        space,
-        network,
-        TrainingData(*map(jnp.asarray, arrays)),
-        archs,
-        table.query(archs, args.target),
-        args.batch_size,
-        args.validation,
-        args.seed,
-    )
+    task = read_task(args)
+    archs = Source(task.space).distinct(jax.random.key(0), args.sample)
+    target = task.table.query(archs, args.target)
+    return Job(task, archs, target, args.batch_size, args.validation, args.seed)
 
 
 def _one(job: Job, name: str, args: argparse.Namespace) -> dict[str, Any]:
-    rate = args.learning_rate or (0.02 if name == "fairnas" else 0.1)
-    hyper = Hyper.constant(1, learning_rate=rate, weight_decay=args.weight_decay)
+    rate = args.learning_rate or (0.01 if name == "fairnas" else 0.05)
+    hyper = Hyper.constant(
+        1,
+        learning_rate=rate,
+        weight_decay=args.weight_decay,
+        flip=args.flip,
+        shift=args.shift,
+    )
     state, training = _train(job, name, hyper, 60 * args.minutes)
     start = time.perf_counter()
     calibration = calibration_batches(
-        job.data.x, images=args.calibration, batch_size=min(args.calibration, 256)
+        job.task.data.x, images=args.calibration, batch_size=min(args.calibration, 256)
     )
 
     def on_chunk(done: int, of: int, found: Inherited) -> None:
         print(f"\r{name}: {done} of {of} evaluated", end="", file=sys.stderr, flush=True)
 
     found = evaluate_inherited(
-        job.network,
+        job.task.network,
         state.variables,
-        job.space.rows(job.archs),
-        job.data.x_val[: job.validation],
-        job.data.y_val[: job.validation],
+        job.task.space.rows(job.archs),
+        job.task.data.x_val[: job.validation],
+        job.task.data.y_val[: job.validation],
         calibration=calibration,
         on_chunk=on_chunk,
     )
     print(file=sys.stderr)
     seconds = time.perf_counter() - start
     best = int(np.lexsort((found.loss, -found.accuracy))[0])
-    counts = job.network.count(job.space.rows(job.archs))
+    counts = job.task.network.count(job.task.space.rows(job.archs))
     scores = {"accuracy": found.accuracy, "loss": -found.loss, "params": counts.params}
     result = {
         "trainer": name,
@@ -164,7 +123,10 @@ def _one(job: Job, name: str, args: argparse.Namespace) -> dict[str, Any]:
         **training,
         "evaluation_seconds": round(seconds, 1),
         "mean_accuracy": float(found.accuracy.mean()),
-        "best": {"arch": job.space.to_string(job.archs[best]), "target": float(job.target[best])},
+        "best": {
+            "arch": job.task.space.to_string(job.archs[best]),
+            "target": float(job.target[best]),
+        },
         "ranking": {k: _correlations(v, job.target) for k, v in scores.items()},
         "settings": vars(args) | {"hyper": {k: float(v[0]) for k, v in hyper._asdict().items()}},
     }
@@ -182,9 +144,9 @@ def _train(job: Job, name: str, hyper: Hyper, budget: float) -> tuple[SuperNet, 
     def run(epochs: int, on_epoch: Any, state: SuperNet | None = None) -> SuperNet:
         return train_supernet(
             name,
-            job.space,
-            job.network,
-            job.data,
+            job.task.space,
+            job.task.network,
+            job.task.data,
             hyper,
             epochs=epochs,
             batch_size=job.batch_size,
@@ -205,7 +167,7 @@ def _train(job: Job, name: str, hyper: Hyper, budget: float) -> tuple[SuperNet, 
         print(line, end="", file=sys.stderr, flush=True)
 
     start = time.perf_counter()
-    fresh = init_supernet(get_trainer(name), job.space, job.network, seed=job.seed)
+    fresh = init_supernet(get_trainer(name), job.task.space, job.task.network, seed=job.seed)
     state = run(epochs, noted, fresh)
     print(file=sys.stderr)
     seconds = time.perf_counter() - start

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from flax import nnx
 
-from jaxnas.nn import Choice, Context
+from jaxnas.nn import Choice, Context, wired
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
 """(from, to) of each decision, in the order of the string notations."""
@@ -74,11 +74,4 @@ class Cell(nnx.Module):
 
     def __call__(self, x, ctx: Context):
         """The last node's value."""
-        nodes = [x]
-        for node in range(1, NODES):
-            total = None
-            for edge, (a, b) in zip(self.edges, EDGES, strict=True):
-                if b == node:
-                    total = edge(nodes[a], ctx, onto=total)
-            nodes.append(total)
-        return nodes[-1]
+        return wired(self.edges, EDGES, [x], ctx)[-1]

@@ -18,6 +18,7 @@ from jaxnas.nn import (
     Place,
     Sequential,
     Zero,
+    wired,
 )
 from jaxnas.search_spaces.darts_operations import (
     BRANCHES,
@@ -243,12 +244,7 @@ class Cell(nnx.Module):
     def __call__(self, before, ctx: Context):
         """The cell's output for the outputs of the two cells before."""
         nodes = [align(x, ctx) for align, x in zip(self.inputs, before, strict=True)]
-        for node in range(2, NODES + 2):
-            total = None
-            for edge, (source, target) in zip(self.edges, EDGES, strict=True):
-                if target == node:
-                    total = edge(nodes[source], ctx, onto=total)
-            nodes.append(total)
+        nodes = wired(self.edges, EDGES, nodes, ctx)
         y = ctx.add([part(x, ctx) for part, x in zip(self.parts, nodes[2:], strict=True)])
         return y
 

@@ -32,6 +32,7 @@ from jaxnas.nn.mobile import HardSwish, MBConv, ReLU6, SqueezeExcite
 from jaxnas.nn.scale import Scale
 from jaxnas.nn.truncate import Truncate
 from jaxnas.nn.width import Width
+from jaxnas.nn.wired import wired
 
 __all__ = [
     "GELU",
@@ -73,4 +74,5 @@ __all__ = [
     "Truncate",
     "Width",
     "Zero",
+    "wired",
 ]

@@ -313,7 +313,7 @@ class Context:
         """
         if self.arch is None:
             raise ValueError("A network with choice points needs an architecture.")
-        assert isinstance(choice.decision, int), "the network has not numbered its decisions"
+        assert not isinstance(choice.decision, str), "the network has not numbered its decisions"
         index = self.arch[choice.decision]
         if not isinstance(index, jax.Array):
             branch = choice.branches[int(index)]

@@ -5,17 +5,22 @@ point means is another.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxnas.nn.context import BatchNormMode, Context, Tap
-from jaxnas.nn.layers import Zero
+from jaxnas import backend
+from jaxnas.nn.context import BatchNormMode, Context, Tap, kept
+from jaxnas.nn.conv import conv2d
+from jaxnas.nn.layers import Conv, Zero
 
 if TYPE_CHECKING:
-    from jaxnas.nn.layers import Choice
+    from jaxnas.nn.layers import Choice, Layer
+
+DIAGONAL_CHANNELS = 32
+"""A convolution of as many channels takes XLA:CPU hardly longer than one of 8."""
 
 
 class SkipDropout(NamedTuple):
@@ -25,7 +30,42 @@ class SkipDropout(NamedTuple):
     key: jax.Array
 
 
-class MixedContext(Context):
+class RelaxedContext(Context):
+    """What contexts of relaxed choices do so that programs of hundreds of branches compile soon."""
+
+    @property
+    def loops(self) -> bool:
+        """Whether edges that are alike are computed in a loop (`jaxnas.nn.wired`)."""
+        return not self.tap.kinds
+
+    def apply(self, layer: "Layer", x: Any) -> Any:
+        """Compute one layer: on CPUs a depthwise convolution of few channels by a diagonal kernel.
+
+        A sum of shifted images, which is as fast, takes 9 to 25 times as many operations to write.
+        """
+        if not (self.loops and backend.choices().custom_conv_gradient and _few_channels(layer, x)):
+            return super().apply(layer, x)
+        conv: Any = layer
+        kernel = conv.kernel[...]
+        diagonal = jnp.eye(x.shape[-1], dtype=kernel.dtype)[None, None]
+        return kept(
+            conv2d(
+                x,
+                kernel * diagonal,
+                stride=conv.stride,
+                padding=conv.padding,
+                dilation=conv.dilation,
+            )
+        )
+
+
+def _few_channels(layer: "Layer", x: jax.Array) -> bool:
+    if not isinstance(layer, Conv) or not layer.depthwise or layer.bias is not None:
+        return False
+    return layer.kernel.get_value().shape[3] == x.shape[-1] <= DIAGONAL_CHANNELS
+
+
+class MixedContext(RelaxedContext):
     """A choice is the weighted sum of all its branches (Liu et al., DARTS, arXiv:1806.09055).
 
     At decision d, y = edges[d] sum_k weights[d, k] branch_k(x).
@@ -56,7 +96,7 @@ class MixedContext(Context):
 
     def choose(self, choice: "Choice", x: Any, onto: Any = None) -> Any:
         """The weighted sum of the branches, added to `onto` if given."""
-        assert isinstance(choice.decision, int), "the network has not numbered its decisions"
+        assert not isinstance(choice.decision, str), "the network has not numbered its decisions"
         y = self.mixture(choice, choice.branches, x)
         if self.edges is not None:
             y = self.edges[choice.decision].astype(y.dtype) * y
@@ -76,6 +116,21 @@ class MixedContext(Context):
             terms.append(weights[k].astype(y.dtype) * y)
         return self.add(terms)
 
+    def repeated(self) -> Callable[[jax.Array], "MixedContext"]:
+        """For each repetition, by its number, a context with statistics and dropout of its own."""
+        self._dropped[0] += 1
+        turn = self._dropped[0]
+
+        def inner(number: jax.Array) -> MixedContext:
+            own = copy.copy(self)
+            own.statistics, own._dropped = {}, [0]
+            if self._dropout is not None:
+                key = jax.random.fold_in(jax.random.fold_in(self._dropout.key, turn), number)
+                own._dropout = self._dropout._replace(key=key)
+            return own
+
+        return inner
+
     def _branch(self, branch: Any, x: Any) -> Any:
         # Statistics are kept in common; blocks inside a choice point are nobody's.
         inner = copy.copy(self)
@@ -90,11 +145,11 @@ class MixedContext(Context):
         rate, key = self._dropout
         self._dropped[0] += 1
         use = jax.random.fold_in(key, self._dropped[0])
-        kept = jax.random.bernoulli(use, 1 - rate, y.shape)
-        return jnp.where(kept, y / (1 - rate).astype(y.dtype), 0)
+        stays = jax.random.bernoulli(use, 1 - rate, y.shape)
+        return jnp.where(stays, y / (1 - rate).astype(y.dtype), 0)
 
 
-class SampledContext(Context):
+class SampledContext(RelaxedContext):
     """A choice is the branch that was drawn, times a weight (Dong and Yang, GDAS, arXiv:1910.04465).
 
     At decision d, y = weights[d, drawn[d]] branch_drawn[d](x), and no other branch is computed. The
@@ -125,9 +180,18 @@ class SampledContext(Context):
         """The branch drawn, weighted, added to `onto` if given."""
         y = super().choose(choice, x)
         assert self.arch is not None
-        assert isinstance(choice.decision, int)
         y = self.weights[choice.decision, self.arch[choice.decision]].astype(y.dtype) * y
         return y if onto is None else self.add([onto, y])
+
+    def repeated(self) -> Callable[[jax.Array], "SampledContext"]:
+        """For each repetition a context with statistics of its own."""
+
+        def inner(number: jax.Array) -> SampledContext:
+            own = copy.copy(self)
+            own.statistics = {}
+            return own
+
+        return inner
 
     def _inside(self, carry: Any) -> "Context":
         assert isinstance(self.arch, jax.Array)

@@ -105,7 +105,7 @@ def _narrow(layer: Layer, share: int) -> None:
 
 
 def _outputs(choice: "Choice", x: jax.Array) -> int:
-    return SurveyContext().choose(choice, Probe((1, *x.shape[1:]))).shape[-1]
+    return choice.branches[0](Probe((1, *x.shape[1:])), SurveyContext()).shape[-1]
 
 
 def _norms(module: Any) -> list[BatchNorm]:

@@ -151,6 +151,20 @@ def history(trainer, space, network, **settings):
     return found
 
 
+def test_images_are_augmented_alike_for_all_paths(space, tiny):
+    def trained(trainer, data, **own):
+        hyper = Hyper.constant(1, learning_rate=0.1, **own)
+        settings = {"epochs": 2, "batch_size": 4, "seed": 5}
+        return train_supernet(trainer, space, tiny, data, hyper, **settings).variables.params
+
+    mirrored = replace(DATA, x=DATA.x[:, :, ::-1])
+    for name in ("spos", "fairnas"):
+        flipped = trained(name, DATA, flip=1.0)
+        assert_trees_close(flipped, trained(name, mirrored))
+        kernels = [by_name(t)["classifier.kernel"] for t in (flipped, trained(name, DATA))]
+        assert np.abs(kernels[0] - kernels[1]).max() > 1e-3
+
+
 SMALL = {name: t for name, t in TRAINERS.items() if name != "enas"} | {
     "enas": type(TRAINERS["enas"])(steps=2, samples=3, batch_size=6)
 }

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from jaxnas.network import Network
@@ -45,3 +46,14 @@ def trained_masks(network: Network, params: Any) -> Any:
         return 0.0 if keys in frozen else 1.0
 
     return jax.tree_util.tree_map_with_path(mask, params)
+
+
+def weight_masks(network: Network, params: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Of the vector of all weights (`ravel_pytree`) which are trained and which decay: `float32[n]`.
+
+    Those are the ones of `trained_masks`; these, kernels: all that has more than one axis.
+    """
+    leaves, masks = jax.tree.leaves(params), jax.tree.leaves(trained_masks(network, params))
+    trained = [np.full(a.size, m) for a, m in zip(leaves, masks, strict=True)]
+    decayed = [np.full(a.size, a.ndim > 1) for a in leaves]
+    return np.concatenate(trained).astype(np.float32), np.concatenate(decayed).astype(np.float32)

@@ -1,5 +1,6 @@
 """One epoch of a differentiable search: architecture and weight steps in turn, in one program."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -7,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from jaxnas.network import Network, Variables
 from jaxnas.nn.context import BatchNormMode
 from jaxnas.supernet.differentiable.choices import Choices
-from jaxnas.supernet.differentiable.gradients import trained_masks, unrolled_loss
+from jaxnas.supernet.differentiable.gradients import unrolled_loss, weight_masks
 from jaxnas.supernet.differentiable.strategy import Alphas, Now, Strategy
-from jaxnas.training.hyper import Hyper, cross_entropy, optimizer, schedule
+from jaxnas.training.hyper import Hyper, cross_entropy, schedule
 from jaxnas.training.population import TrainingData
 
 CLIP = 5.0
@@ -41,7 +43,11 @@ class _Batch(NamedTuple):
 
 
 class _Epoch(NamedTuple):
-    """What an epoch's steps have in common."""
+    """What an epoch's steps have in common.
+
+    Steps see all weights as one vector: leaf by leaf, updates of the thousands of a large cell's weights
+    would be most of the program. `trained` and `decayed` are 1 for what is trained and what decays.
+    """
 
     network: Network
     strategy: Strategy
@@ -49,6 +55,9 @@ class _Epoch(NamedTuple):
     kept: jax.Array
     hyper: Hyper
     now: Now
+    whole: Callable[[jax.Array], Any]
+    trained: Any
+    decayed: Any
 
 
 def adam(strategy: Strategy) -> optax.GradientTransformation:
@@ -78,7 +87,9 @@ def search_epoch(
     epochs in all) of the learning rate; `hyper` has `float32[]` members.
     """
     x, y, x_val, y_val = data
-    epoch = _Epoch(network, strategy, choices, state.kept, hyper, now)
+    params, whole = ravel_pytree(state.variables.params)
+    trained, decayed = weight_masks(network, state.variables.params)
+    epoch = _Epoch(network, strategy, choices, state.kept, hyper, now, whole, trained, decayed)
     steps = x.shape[0] // batch_size
     key = jax.random.fold_in(jax.random.key(state.seed), state.epoch)
     train_key, val_key, step_key = jax.random.split(key, 3)
@@ -87,13 +98,13 @@ def search_epoch(
     order_val = order_val[jnp.arange(steps * batch_size) % x_val.shape[0]]
 
     def step(carry: Any, inputs: Any) -> Any:
-        variables, momentum, alphas, moments = carry
+        variables, momentum, alphas, moments = carry  # the weights as one vector
         rows, rows_val, number = inputs
         keys = jax.random.split(jax.random.fold_in(step_key, number))
         batch = _Batch(x[rows], y[rows], x_val[rows_val], y_val[rows_val], keys[0])
         done, epochs = progress
         rate = schedule(hyper, (done * steps + number + 0.5) / (epochs * steps))
-        sgd = optimizer(hyper, rate)
+        sgd = _sgd(epoch, rate)
         alphas, moments, val_loss = _architecture_step(
             epoch, sgd, (variables, momentum), alphas, moments, batch
         )
@@ -102,13 +113,14 @@ def search_epoch(
         )
         return (variables, momentum, alphas, moments), jnp.stack([loss, val_loss])
 
-    empty = optimizer(hyper, 0.0).init(state.variables.params)
-    start = optax.tree.set(empty, trace=state.momentum)
+    empty = _sgd(epoch, 0.0).init(params)
+    start = optax.tree.set(empty, trace=ravel_pytree(state.momentum)[0])
     shape = (steps, batch_size)
     batches = (order.reshape(shape), order_val.reshape(shape), jnp.arange(steps))
-    carry = (state.variables, start, state.alphas, state.adam)
+    carry = (state.variables._replace(params=params), start, state.alphas, state.adam)
     (variables, momentum, alphas, moments), losses = lax.scan(step, carry, batches)
-    trace = optax.tree.get(momentum, "trace")
+    variables = variables._replace(params=whole(variables.params))
+    trace = whole(optax.tree.get(momentum, "trace"))
     after = SearchState(variables, trace, alphas, moments, state.kept, state.seed, state.epoch + 1)
     return after, losses.mean(axis=0)
 
@@ -122,6 +134,7 @@ def _forward(
     batch_norm: BatchNormMode,
 ) -> Any:
     ctx = epoch.strategy.context(alphas, epoch.kept, epoch.choices, epoch.now, key, batch_norm)
+    variables = variables._replace(params=epoch.whole(variables.params))
     return epoch.network.apply_in(variables, ctx, x)
 
 
@@ -162,7 +175,7 @@ def _architecture_step(
         return _train_loss(params, alphas, epoch, variables, batch)[0]
 
     def ahead(params: Any, gradient: Any) -> Any:
-        gradient = _masked(gradient, trained_masks(epoch.network, params))
+        gradient = epoch.trained * gradient
         return optax.apply_updates(params, sgd.update(gradient, momentum, params)[0])
 
     unrolled = epoch.strategy.unrolled
@@ -200,14 +213,23 @@ def _weight_step(
     (loss, statistics), gradient = jax.value_and_grad(_train_loss, has_aux=True)(
         params, alphas, epoch, variables, batch
     )
-    gradient = _masked(gradient, trained_masks(epoch.network, params))
+    gradient = epoch.trained * gradient
     gradient, _ = optax.clip_by_global_norm(CLIP).update(gradient, optax.EmptyState())
     updates, momentum = sgd.update(gradient, momentum, params)
     return Variables(optax.apply_updates(params, updates), statistics), momentum, loss
 
 
-def _masked(gradient: Any, masks: Any) -> Any:
-    return jax.tree.map(lambda g, m: g * m, gradient, masks)
+def _sgd(epoch: _Epoch, rate: Any) -> optax.GradientTransformation:
+    """`jaxnas.training.hyper.optimizer` of the vector of all weights."""
+
+    def decay(gradient: Any, params: Any) -> Any:
+        return gradient + epoch.hyper.weight_decay * epoch.decayed * params
+
+    return optax.chain(
+        optax.stateless(decay),
+        optax.trace(decay=epoch.hyper.momentum, nesterov=True),
+        optax.scale_by_learning_rate(rate),
+    )
 
 
 def arrays_of(data: TrainingData) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
