@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from jaxnas.benchmarks.calibration import command as calibration
 from jaxnas.benchmarks.evaluation import command as evaluation
+from jaxnas.benchmarks.predictors import command as predictors
+from jaxnas.benchmarks.strategies import command as strategies
 from jaxnas.benchmarks.tables.command import add_commands
 from jaxnas.console import Screen
 from jaxnas.errors import InputError
@@ -23,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     evaluation.add_arguments(proxies)
     calibrate = topics.add_parser("calibrate", help="how well they rank on your own data")
     calibration.add_arguments(calibrate)
+    strategies.add_arguments(topics.add_parser("strategies", help="searches simulated on a table"))
+    predictors.add_arguments(topics.add_parser("predictors", help="surrogates fitted on a table"))
     args = parser.parse_args(argv)
     try:
         args.run(args, Screen())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from jaxnas.budget import Budget
 from jaxnas.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ else:
 STAGES = ("rank", "train", "finish")
 PRESETS: dict[str, tuple[str, ...]] = {"quick": ("rank", "train", "finish"), "full": STAGES}
 DTYPES = ("float32", "bfloat16")
+EXPLORE = ("random", "evolution", "pruning", "perturbation")
 EXECUTORS = ("auto", "shared_prefix", "per_architecture")
 STREAM = ("auto", "always", "never")
 
@@ -64,6 +66,9 @@ class RankConfig:
             most; short: --proxies
         sample: rank so many architectures, drawn at random; 0: all; null: all, or some thousands
             where a space is too large; short: --sample
+        explore: how those that are ranked are found where not all are: random | evolution (bred by their
+            scores) | pruning (TE-NAS) | perturbation (Zero-Cost-PT), each of these two with what lies
+            around its find; null: evolution where a space is too large to list, else random
         combine: how several scores make one: log_rank | rank_mean | vote; null: log_rank, or that of
             the preset named in proxies
         executor: shared_prefix (for proxies that need a forward pass alone) | per_architecture | auto
@@ -78,6 +83,7 @@ class RankConfig:
 
     proxies: tuple[str, ...] | None = None
     sample: NonNegativeInt | None = None
+    explore: str | None = None
     combine: str | None = None
     repeats: PositiveInt | None = None
     dtype: str = "float32"
@@ -96,7 +102,13 @@ class TrainConfig:
         trainer: population (each candidate its own weights) | a super-net as spos (candidates inherit its
             weights) | a search by gradient as gdas (what is found is the winner); `python -m
             jaxnas.supernet` lists them all; short: --trainer
-        top: how many of the best are trained; short: --top
+        strategy: who is trained next: default (the ranking's best, then those that a predictor fitted to
+            what has been trained points to) | proxy (the ranking's order) | another of `python -m
+            jaxnas.strategies`, its parameters after colons; short: --strategy
+        budget: how much the strategy may train: a number of trainings, or a time of ranking and training
+            as 30min (s, min, h); null: twice top; short: --budget
+        top: how many candidates are trained at once; with halving or a super-net, how many of the
+            ranking's best; short: --top
         baselines: random architectures trained beside them, and the largest one; 0: neither
         halving: successive halving: after 1, eta, eta^2, ... epochs 1 of eta is trained on; 0: all are
         measure: what candidates are halved by: last_seen (validation accuracy) | sotl | sotl_e (sums of
@@ -113,6 +125,8 @@ class TrainConfig:
     """
 
     trainer: str = "population"
+    strategy: str = "default"
+    budget: PositiveInt | str | None = None
     top: PositiveInt = 8
     baselines: NonNegativeInt = 8
     halving: NonNegativeInt = 0
@@ -152,6 +166,24 @@ class FinishConfig:
 
 
 @dataclass(frozen=True)
+class LimitsConfig:
+    """Limits: what the winner may cost at most, at the size it is finished at.
+
+    Args:
+        max_params: parameters; null: no limit; short: --max-params
+        max_macs: multiply-adds of one image; null: no limit; short: --max-macs
+        max_latency: milliseconds of one image; null: no limit; short: --max-latency
+        latency_table: FILE.csv or .parquet with columns arch and latency_ms; null: the networks are timed
+            on this device
+    """
+
+    max_params: PositiveInt | None = None
+    max_macs: PositiveInt | None = None
+    max_latency: PositiveFloat | None = None
+    latency_table: str | None = None
+
+
+@dataclass(frozen=True)
 class SearchConfig:
     """Search: everything a run depends on; its config.yaml holds it in full.
 
@@ -172,6 +204,7 @@ class SearchConfig:
     resume: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     rank: RankConfig = field(default_factory=RankConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     finish: FinishConfig = field(default_factory=FinishConfig)
 
@@ -184,6 +217,7 @@ class SearchConfig:
 SECTIONS: dict[str, type] = {
     "data": DataConfig,
     "rank": RankConfig,
+    "limits": LimitsConfig,
     "train": TrainConfig,
     "finish": FinishConfig,
 }
@@ -193,6 +227,11 @@ SHORT = {
     "proxies": ("rank.proxies",),
     "sample": ("rank.sample",),
     "repeats": ("rank.repeats",),
+    "strategy": ("train.strategy",),
+    "budget": ("train.budget",),
+    "max_params": ("limits.max_params",),
+    "max_macs": ("limits.max_macs",),
+    "max_latency": ("limits.max_latency",),
     "top": ("train.top",),
     "trainer": ("train.trainer",),
     "epochs": ("train.epochs", "finish.epochs"),
@@ -365,6 +404,8 @@ _WORDS = {
     "bool": "true or false",
     "PositiveInt | None": "a whole number of at least 1, or null",
     "NonNegativeInt | None": "a whole number of at least 0, or null",
+    "PositiveFloat | None": "a number above 0, or null",
+    "PositiveInt | str | None": "a number of trainings as 60, a time as 30min, or null",
     "tuple[PositiveInt, ...] | None": "whole numbers of at least 1, as in 1,1,1",
     "tuple[str, ...]": "names separated by commas",
     "tuple[str, ...] | None": "names separated by commas",
@@ -374,6 +415,7 @@ _WORDS = {
 
 def _check(config: SearchConfig) -> None:
     from jaxnas.scoring.combine import COMBINATIONS
+    from jaxnas.strategies import get_strategy
     from jaxnas.training.fidelity import MEASURES
 
     if config.out == "":
@@ -389,6 +431,8 @@ def _check(config: SearchConfig) -> None:
             "rank | rank,train | rank,train,finish."
         )
     _among("executor", config.rank.executor, EXECUTORS)
+    if config.rank.explore is not None:
+        _among("way to explore", config.rank.explore, EXPLORE)
     if config.rank.combine is not None:
         _among("combination", config.rank.combine, COMBINATIONS)
     _among("dtype", config.rank.dtype, DTYPES)
@@ -396,6 +440,10 @@ def _check(config: SearchConfig) -> None:
     _among("trainer", config.train.trainer, trainers())
     _among("stream", config.data.stream, STREAM)
     _among("measure", config.train.measure, MEASURES)
+    get_strategy(config.train.strategy)
+    if config.train.budget is not None:
+        Budget.parse(config.train.budget)
+    _check_alone(config.train)
     if config.train.halving == 1:
         raise InputError(
             "train.halving is 1, expected 0 (none) or at least 2: 1 of so many is kept."
@@ -409,6 +457,22 @@ def _check(config: SearchConfig) -> None:
         raise InputError(
             f"data.val_fraction {config.data.val_fraction} and data.test_fraction "
             f"{config.data.test_fraction} leave nothing to train on."
+        )
+
+
+def _check_alone(train: TrainConfig) -> None:
+    """Refuse a strategy or a budget where no strategy asks for trainings."""
+    asked = {"budget": train.budget, "strategy": train.strategy}
+    given = [k for k, v in asked.items() if v != getattr(TrainConfig, k)]
+    if given and train.halving:
+        raise InputError(
+            f"train.halving thins out one batch of the ranking's best, which has no {given[0]}; for "
+            "successive halving within a budget expected train.strategy successive_halving."
+        )
+    if given and train.trainer != "population":
+        raise InputError(
+            f"train.trainer {train.trainer} trains one super-net, which has no {given[0]}; expected "
+            "population."
         )
 
 

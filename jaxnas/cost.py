@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jaxnas.nn.conv import conv2d
 from jaxnas.stages.job import Job
-from jaxnas.stages.train import expected_trainings
+from jaxnas.stages.train import expected_trainings, seconds_allowed
 
 STEP_FORWARDS = 3
 """A training step costs about three forward passes: one forward, two for the gradient."""
@@ -21,11 +21,16 @@ def cost_sentence(job: Job) -> str:
     """
     total, parts = 0.0, []
     images = len(job.data.train)
+    seconds = 0.0
     for name in ("train", "finish"):
         if name not in job.config.active_stages:
             continue
         config = getattr(job.config, name)
-        n = expected_trainings(job.config.train) if name == "train" else 1
+        if name == "train" and (limited := seconds_allowed(job)):
+            seconds = limited
+            parts.append(f"candidates until {_duration(limited)} are over")
+            continue
+        n = expected_trainings(job) if name == "train" else 1
         macs = float(job.count(config, job.archs).macs.mean())
         total += STEP_FORWARDS * n * config.epochs * images * macs
         parts.append(f"{n} x {config.epochs} epochs" if n > 1 else f"1 x {config.epochs} epochs")
@@ -34,11 +39,12 @@ def cost_sentence(job: Job) -> str:
     scored += f", {repeats} times each" if repeats > 1 else ""
     if not parts:
         return f"To do: {scored}."
-    rate = _multiply_adds_per_second(job)
-    return (
-        f"To do: {scored}; training {' and '.join(parts)}, about {total / 1e9:,.0f} G multiply-adds, "
-        f"roughly {_duration(total / rate)} on this device, compilation apart."
-    )
+    training = f"To do: {scored}; training {' and '.join(parts)}"
+    if not total:
+        return f"{training}."
+    took = seconds + total / _multiply_adds_per_second(job)
+    work = "" if seconds else f"about {total / 1e9:,.0f} G multiply-adds, "
+    return f"{training}, {work}roughly {_duration(took)} on this device, compilation apart."
 
 
 def _multiply_adds_per_second(job: Job) -> float:

@@ -10,7 +10,9 @@ import pandas as pd
 
 from jaxnas.config import FinishConfig, RankConfig, TrainConfig
 from jaxnas.report import ReportData, TrainedCandidate, score_columns, write_report
+from jaxnas.stages.candidates import computed_once
 from jaxnas.stages.job import Job
+from jaxnas.stages.limits import limits
 
 BEST = 10
 """Rows of the closing table."""
@@ -19,6 +21,8 @@ BEST = 10
 def conclude(job: Job, about: dict[str, Any]) -> dict[str, Any]:
     """Writes result.json and report.html; returns the former's contents."""
     ranking = _ranking(job)
+    if job.winner is None and limits(job):
+        job.winner = computed_once(job)[0]
     if job.winner is None:
         job.winner = job.space.from_string(str(ranking["arch"].iloc[0]))
     winner = job.space.pruned(job.winner[None])
@@ -42,6 +46,8 @@ def conclude(job: Job, about: dict[str, Any]) -> dict[str, Any]:
         trained=tuple(job.trained),
         notes=tuple(job.notes),
         curves=job.curves,
+        decisions=tuple(job.decisions),
+        limits=limits(job),
     )
     job.run.write("report.html", lambda beside: write_report(beside, page))
     return result
@@ -72,7 +78,8 @@ def print_outcome(job: Job, result: dict[str, Any]) -> None:
 
 def _print_best(job: Job) -> None:
     ranking = _ranking(job)
-    validated = {c.arch: c.val_accuracy[-1] for c in job.trained if c.role == "candidate"}
+    trained = sorted(job.trained, key=lambda c: c.epochs)  # of several trainings the longest counts
+    validated = {c.arch: c.val_accuracy[-1] for c in trained if c.role == "candidate"}
     proxies = score_columns(ranking)
     named = [f"{name} ±" if deviation else name for name, deviation in proxies.items()]
     columns = ["rank", "architecture", *named, "score"]
@@ -111,7 +118,7 @@ def _print_cost_against_accuracy(job: Job) -> None:
     if rows:
         epochs = job.config.train.epochs
         length = f"{epochs} epoch{'s' * (epochs > 1)}"
-        most = "up to " if job.config.train.halving else ""
+        most = "up to " if any(c.stopped for c in job.trained) else ""
         title = f"\nTrained for {most}{length} each"
         if job.config.train.trainer != "population":
             title = f"\nBy weights inherited from a super-net trained for {length}"

@@ -30,6 +30,7 @@ from jaxnas.search_spaces import get_space
 from jaxnas.spaces import SearchSpace
 from jaxnas.stages import STAGES
 from jaxnas.stages.job import Job
+from jaxnas.stages.limits import check_limits
 from jaxnas.timing import CompileClock, Stopwatch
 
 _clock: CompileClock | None = None
@@ -75,7 +76,7 @@ def run_search(
 
     `data` and `space` are objects in place of what the configuration names.
     """
-    values = _located(values, ("space",) if data is not None else ("space", *DATA_PLACES))
+    values = _located(values, PLACES if data is not None else (*PLACES, *DATA_PLACES))
     config = build(values)
     if config.resume:
         config = _resumed(config, values)
@@ -93,6 +94,7 @@ def run_search(
     job = Job(config, space, loaded, _NO_RUN, screen, watch)
     job.archs = population(space, config.rank.sample, config.seed)
     job.check()
+    check_limits(job)
     settings = to_dict(replace(config, out=None, resume=False))
     out = Path(config.out or _new_directory(space.name, loaded.name))
     job.run = Run.open(out) if config.resume else Run.create(out, settings)
@@ -135,6 +137,7 @@ def _new_directory(space: str, data: str) -> Path:
     raise AssertionError("unreachable")
 
 
+PLACES = ("space", "limits.latency_table")
 DATA_PLACES = ("data.source", "data.dir")
 
 

@@ -19,6 +19,8 @@ from jaxnas.proxy import Batch
 from jaxnas.search_spaces.nasbench201 import NASBench201
 from jaxnas.spaces import Size
 
+# Tests of several devices start programs of their own.
+jax.config.update("jax_num_cpu_devices", 1)
 settings.register_profile("jaxnas", deadline=None, derandomize=True)
 settings.load_profile("jaxnas")
 

@@ -1,11 +1,41 @@
 """What `jaxnas.backend` chooses, tells and sets."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxnas import backend
+
+
+DEVICES = """
+import jax
+from jaxnas import backend
+if {running}: jax.devices()
+backend.deal_out_over_cores()
+print(len(jax.devices()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "running", "devices"),
+    [
+        ({}, False, min(backend.MOST_CPU_DEVICES, len(os.sched_getaffinity(0)))),
+        ({"JAX_NUM_CPU_DEVICES": "3"}, False, 3),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=5"}, False, 5),
+        ({}, True, 1),
+    ],
+)
+def test_cores_are_devices_unless_the_user_has_said_how_many(settings, running, devices):
+    usual = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+    program = [sys.executable, "-c", DEVICES.format(running=running)]
+    environment = usual | {"JAX_PLATFORMS": "cpu"} | settings
+    ran = subprocess.run(program, env=environment, capture_output=True, text=True, check=True)
+    assert int(ran.stdout) == devices
 
 
 @pytest.fixture

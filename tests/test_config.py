@@ -39,7 +39,11 @@ ANOTHER = {
     "rank.combine": "rank_mean",
     "rank.dtype": "bfloat16",
     "rank.executor": "per_architecture",
+    "limits.max_latency": 2.5,
+    "limits.latency_table": "ms.csv",
     "train.trainer": "gdas",
+    "train.strategy": "regularized_evolution:population=4",
+    "train.budget": "30min",
     "train.measure": "sotl",
     "train.dtype": "bfloat16",
 }
@@ -169,6 +173,17 @@ def test_an_unknown_key_is_named_with_the_nearest(written, says):
             "two",
             "rank.repeats is 'two', expected a whole number of at least 1, or null.",
         ),
+        ("train.budget", "0", "budget is '0': nothing could be trained; expected more than 0."),
+        (
+            "train.budget",
+            "soon",
+            "budget is 'soon', expected a number of trainings as 60, or a time",
+        ),
+        ("train.strategy", "regularised", "did you mean regularized_evolution"),
+        ("train.strategy", "hyperband:etta=4", "did you mean eta?"),
+        ("train.strategy", "hyperband:eta=x", "hyperband:eta is 'x', expected a whole number."),
+        ("limits.max_params", 0, "limits.max_params is 0, expected a whole number of at least 1"),
+        ("limits.max_latency", "fast", "expected a number above 0, or null."),
         ("train.learning_rate", "0", "expected a number above 0."),
         ("train.learning_rate", "nan", "expected a number above 0."),
         ("train.learning_rate", "inf", "train.learning_rate is inf, expected a finite number."),
@@ -186,12 +201,25 @@ def test_a_bad_value_is_one_sentence(key, value, says):
     assert "\n" not in str(caught.value)
 
 
-def test_config_yaml_gives_the_same_configuration_back(tmp_path):
-    config = build({key: another(key) for key in keys()})
+@pytest.mark.parametrize("alone", [{}, {"train.trainer": "population", "train.halving": 0}])
+def test_config_yaml_gives_the_same_configuration_back(alone, tmp_path):
+    # A strategy and its budget, or else another way to train.
+    kept = [k for k in keys() if alone or k not in ("train.strategy", "train.budget")]
+    config = build({key: another(key) for key in kept} | alone)
     assert config.finish == FinishConfig(40, 128, 0.2, 1e-3, 8, (2, 3), 8)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
     assert build(read_yaml(path)) == config
+
+
+@pytest.mark.parametrize("given", [{"train.budget": 4}, {"train.strategy": "random"}])
+def test_where_nobody_is_asked_there_is_no_strategy_and_no_budget(given):
+    with pytest.raises(InputError, match=r"train\.halving thins out one batch .* has no "):
+        build({"train.halving": 2, **given})
+    with pytest.raises(
+        InputError, match=r"train\.trainer spos trains one super-net, which has no "
+    ):
+        build({"train.trainer": "spos", **given})
 
 
 def test_every_key_is_described():

@@ -65,7 +65,7 @@ def assert_same(folder, undisturbed):
             e for e in expected if e["unit"] != "rows"
         ]
     kept = {str(p.relative_to(folder)) for p in folder.glob("checkpoints/*/*")}
-    assert kept == {"checkpoints/train/2", "checkpoints/finish/2"}
+    assert kept == {"checkpoints/finish/2"}
     assert "</html>" in (folder / "report.html").read_text()
 
 
@@ -73,7 +73,8 @@ def test_the_ranking_is_several_units(undisturbed):
     units = [(e["stage"], e["unit"]) for e in journal_of(undisturbed)]
     rows = units.count(("rank", "rows"))
     assert rows > 2
-    rest = [("data", "loaded"), ("rank", "done"), *2 * [("train", "epoch")]]
+    batch = [("train", "ask"), *2 * [("train", "epoch")]]
+    rest = [("data", "loaded"), ("rank", "done"), *2 * batch]
     rest += [*2 * [("finish", "epoch")], ("finish", "test")]
     assert [unit for unit in units if unit[1] != "rows"] == rest
 
@@ -86,10 +87,15 @@ def test_the_ranking_is_several_units(undisturbed):
         ("write", "ranking.parquet", 1, False),
         ("record", "rank done", 1, False),
         ("record", "rank done", 1, True),
-        ("save_state", "train 1", 1, True),
-        ("drop_states", "train 1", 1, False),
+        ("record", "train ask", 1, False),
+        ("record", "train ask", 1, True),
+        ("save_state", "train-1 1", 1, True),
+        ("drop_states", "train-1 1", 1, False),
         ("record", "train epoch", 2, False),
         ("record", "train epoch", 2, True),
+        ("record", "train ask", 2, True),
+        ("record", "train epoch", 3, True),
+        ("drop_states", "train-2 0", 1, False),
         ("save_state", "finish 1", 1, False),
         ("record", "finish epoch", 1, True),
         ("record", "finish test", 1, False),
@@ -115,7 +121,7 @@ def test_dead_again_and_again(undisturbed, tmp_path, monkeypatch):
     for _ in range(2):  # one unit further each time
         die(out, "record", "rank rows", 2, resume=out.exists())
     die(out, "record", "rank done", resume=True)
-    die(out, "save_state", "train 1", resume=True, after=True)
+    die(out, "save_state", "train-1 1", resume=True, after=True)
     die(out, "record", "train epoch", 2, resume=True)
     die(out, "record", "train epoch", resume=True)
     search(out=out, resume=True, quiet=True, **TINY)
@@ -136,7 +142,7 @@ def test_a_lost_ranking_is_made_from_the_journal_and_a_damaged_one_is_said(
 ):
     small(monkeypatch)
     out = tmp_path / "run"
-    die(out, "save_state", "train 1")
+    die(out, "save_state", "train-1 1")
     (out / "ranking.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"ranking\.parquet is damaged; without it, it is made"):
         search(out=out, resume=True, quiet=True)
@@ -176,7 +182,7 @@ def test_a_ranking_resumes_in_any_of_its_repeats(nth, tmp_path, monkeypatch):
 def test_a_torn_line_is_done_again(undisturbed, tmp_path, monkeypatch):
     small(monkeypatch)
     out = tmp_path / "run"
-    die(out, "drop_states", "train 2")
+    die(out, "drop_states", "train-1 2")
     journal = out / "journal.jsonl"
     journal.write_bytes(journal.read_bytes()[:-20])
     search(out=out, resume=True, quiet=True)
@@ -289,7 +295,7 @@ def test_dead_while_a_checkpoint_is_written(tmp_path, tmp_path_factory):
     command = [sys.executable, "-c", DIES_WHILE_ORBAX_WRITES, *FLAGS, "--out", "run"]
     assert subprocess.run(command, cwd=tmp_path, capture_output=True).returncode == 9
     assert [e["unit"] for e in journal_of(tmp_path / "run")][-1] == "epoch"
-    states = [p.name for p in (tmp_path / "run" / "checkpoints" / "train").iterdir()]
+    states = [p.name for p in (tmp_path / "run" / "checkpoints" / "train-1").iterdir()]
     assert "1" in states
     assert len(states) == 2
     assert main(["--resume", "--out", str(tmp_path / "run")]) == 0
@@ -311,7 +317,7 @@ def test_a_full_disk_is_one_sentence_and_with_room_the_run_goes_on(tmp_path, tmp
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    assert last == f"error: Cannot write {tmp_path}/run/checkpoints/train: File too large."
-    assert journal_of(tmp_path / "run")[-1]["unit"] == "done"
+    assert last == f"error: Cannot write {tmp_path}/run/checkpoints/train-1: File too large."
+    assert journal_of(tmp_path / "run")[-1]["unit"] == "ask"
     assert main(["--resume", "--out", str(tmp_path / "run")]) == 0
     assert_same(tmp_path / "run", expected)

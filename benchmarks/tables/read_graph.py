@@ -1,9 +1,8 @@
 """NAS-Bench-Graph: the `.bench` pickles of PyPI's nas-bench-graph, one a data set.
 
 A dict from the authors' hash of an architecture to `{"valid_perf", "perf", "latency", "para"}`. Has met
-real files: all nine of version 1.4.0. jaxnas has no search space of graph networks, so that architectures
-are kept as the authors write them, `Arch([0, 1, 2, 1], ['gcn', 'gin', 'fc', 'cheb'])`, one of each class
-of isomorphic ones: where each of four nodes reads from (0 is the input), and its operation.
+real files: all nine of version 1.4.0. The space is `jaxnas.benchmarks.tables.graph_space`, known by these
+tables alone; of each class of isomorphic architectures they hold one.
 """
 
 import importlib.util
@@ -11,24 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from jaxnas.benchmarks.tables.columns import column_of
+from jaxnas.benchmarks.tables.graph_space import LINKS, OPS, NASBenchGraph
 from jaxnas.benchmarks.tables.raw import Collector, Options, Raw
 from jaxnas.benchmarks.tables.sources import existing, wrong_layout
 from jaxnas.benchmarks.tables.unpickle import unpickle
 from jaxnas.errors import InputError
 
 PACKAGE = "nas_bench_graph"
-LINKS = tuple(
-    tuple(map(int, link))
-    for link in ("0000", "0001", "0011", "0012", "0013", "0111", "0112", "0122", "0123")
-)
-"""Where the four nodes read from, in the order of the authors' hash."""
-OPS = ("gat", "gcn", "gin", "cheb", "sage", "arma", "graph", "fc", "skip")
 
 
 def read(source: str, options: Options) -> Raw:
     """Validation and test performance (a fraction; ROC-AUC for proteins), latency and parameters."""
-    if options.space not in (None, "none"):
-        raise InputError(f"jaxnas has no space of graph networks; got --space {options.space}.")
+    if options.space not in (None, NASBenchGraph.name):
+        raise InputError(
+            f"--space is {options.space}, expected {NASBenchGraph.name}, the space of NAS-Bench-Graph."
+        )
     path = _path(source)
     files = sorted(path.glob("*.bench")) if path.is_dir() else [path]
     if not files:
@@ -40,7 +36,8 @@ def read(source: str, options: Options) -> Raw:
             raise wrong_layout(file, f"a {type(found).__name__}", "a dict by hash")
         for key, results in found.items():
             _add(table, file, key, results)
-    return Raw(table.archs, table.columns(), None, protocol="The mean over three seeds.")
+    said = "The mean over three seeds."
+    return Raw(table.archs, table.columns(), NASBenchGraph.name, protocol=said)
 
 
 def _path(source: str) -> Path:

@@ -6,12 +6,13 @@ Each section is a file `section_*.py` that turns `ReportData` into a fragment of
 
 from jaxnas.graph import CellGraph
 from jaxnas.report.dag import draw_graph_svg
-from jaxnas.report.model import DEVIATION, ReportData, TrainedCandidate, score_columns
+from jaxnas.report.model import DEVIATION, Decision, ReportData, TrainedCandidate, score_columns
 from jaxnas.report.write import render_report, write_report
 
 __all__ = [
     "DEVIATION",
     "CellGraph",
+    "Decision",
     "ReportData",
     "TrainedCandidate",
     "draw_graph_svg",

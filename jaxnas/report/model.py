@@ -45,7 +45,9 @@ class TrainedCandidate:
         train_loss: mean training loss, one for each of `epochs`.
         val_accuracy: validation accuracy in [0, 1], one for each of `epochs`.
         diverged: whether training ended in numbers that are not finite.
-        stopped: whether others were trained on in its place (successive halving).
+        stopped: whether it was trained for less than a full training, others longer (successive halving).
+        costs: params, macs and, where known, latency (milliseconds of one image) of the network that the
+            run ends with, which may be larger than the one that was trained.
 
     Raises:
         InputError: unknown role, or curves and epochs of different lengths.
@@ -61,6 +63,7 @@ class TrainedCandidate:
     val_accuracy: tuple[float, ...]
     diverged: bool = False
     stopped: bool = False
+    costs: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
@@ -78,6 +81,29 @@ class TrainedCandidate:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """One training that a search strategy asked for.
+
+    Attributes:
+        arch: the architecture in its space's notation.
+        batch: in which batch, from 1.
+        epochs: how long it was trained.
+        place: its place in the label-free ranking of those that the strategy chose from, from 1.
+        expected: the fitness that the strategy's predictor expected beforehand; NaN: it has none.
+        deviation: the standard deviation it gave.
+        reached: the fitness that came of it; NaN: the training failed.
+    """
+
+    arch: str
+    batch: int
+    epochs: int
+    place: int
+    expected: float
+    deviation: float
+    reached: float
+
+
+@dataclass(frozen=True)
 class ReportData:
     """All that `report.html` shows.
 
@@ -91,6 +117,8 @@ class ReportData:
         trained: empty when only the rank stage ran.
         notes: sentences to put before the user's eyes.
         curves: what a super-net's training reported, a value an epoch, by name.
+        decisions: what a strategy asked for, in order.
+        limits: the most that the winner may cost, by the names that candidates' costs go by.
 
     Raises:
         InputError: `ranking` lacks a column.
@@ -103,6 +131,8 @@ class ReportData:
     trained: tuple[TrainedCandidate, ...]
     notes: tuple[str, ...] = ()
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    decisions: tuple[Decision, ...] = ()
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = [c for c in ("index", "arch", "score", "rank") if c not in self.ranking.columns]

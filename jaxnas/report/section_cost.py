@@ -30,7 +30,7 @@ def _comparison(data: ReportData, shown: Sequence[TrainedCandidate]) -> str:
     """The best validation accuracies by role, in a sentence."""
     by_role = {role: [c.best_val_accuracy for c in shown if data.role(c) == role] for role in NAMES}
     tried = by_role["winner"] + by_role["candidate"]
-    parts = [f"{percent(max(tried))} the best of {len(tried)} ranked first"] if tried else []
+    parts = [f"{percent(max(tried))} the best of {_kind(data, len(tried))}"] if tried else []
     if largest := by_role["largest"]:
         parts.append(f"{percent(max(largest))} the largest of the space")
     if drawn := by_role["random"]:
@@ -44,6 +44,13 @@ def _comparison(data: ReportData, shown: Sequence[TrainedCandidate]) -> str:
     if left_out:
         text += f" {left_out} trained longer or diverged, and not drawn here."
     return text
+
+
+def _kind(data: ReportData, n: int) -> str:
+    """Why the candidates were trained."""
+    if data.decisions:
+        return f"{n} that the strategy asked for"
+    return f"{n} candidate{'s' * (n != 1)}" if data.curves else f"{n} ranked first"
 
 
 def _chart(data: ReportData, shown: Sequence[TrainedCandidate], cost: str) -> Markup:

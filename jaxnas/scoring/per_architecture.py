@@ -16,7 +16,8 @@ from jaxnas.network import Network, Variables
 from jaxnas.proxy import Batch, CountProxy, Proxy, evaluate, programs
 
 ARCHS_PER_CALL = 32
-"""Architectures that one device scores before the program hands results back."""
+"""Architectures that one device scores before the program hands results back. Fewer are the same program,
+which then leaves places out: populations of every size compile it once."""
 
 
 def score_per_architecture(
@@ -38,15 +39,17 @@ def score_per_architecture(
     devices = tuple(devices if devices is not None else jax.devices())
     archs = np.asarray(archs, np.int32)
     groups = programs(proxies, network)
-    size = max(1, min(ARCHS_PER_CALL, -(-len(archs) // len(devices)))) * len(devices)
+    size = ARCHS_PER_CALL * len(devices)
+    # The places of a call, in the order in which devices hold them: rows are dealt out in turn.
+    dealt = np.arange(size).reshape(-1, len(devices)).T.ravel()
     parts = []
     for start in range(0, len(archs), size):
         rows = archs[start : start + size]
         part = {p.name: counted(p, network, rows) for p in proxies if isinstance(p, CountProxy)}
-        padded = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
+        placed, there = rows[np.minimum(dealt, len(rows) - 1)], dealt < len(rows)
         for group in groups:
-            result = score_chunk(network, group, devices, variables, padded, batch)
-            table = np.asarray(result)[: len(rows)]
+            result = score_chunk(network, group, devices, variables, placed, there, batch)
+            table = np.asarray(result)[np.argsort(dealt)][: len(rows)]
             part |= {p.name: table[:, i] for i, p in enumerate(group)}
         parts.append(part)
         chunk(part)
@@ -61,28 +64,37 @@ def score_chunk(
     devices: tuple[Any, ...],
     variables: Variables,
     archs: jax.Array,
+    there: jax.Array,
     batch: Batch,
 ) -> jax.Array:
-    """`float32[N, len(proxies)]`; N must be a multiple of the number of devices."""
+    """`float32[N, len(proxies)]`, 0 where `there: bool[N]` is false, which costs nothing on the CPU.
+
+    N must be a multiple of the number of devices.
+    """
     chunk = backend.choices().map_batch_size
 
-    def rows(variables: Variables, archs: jax.Array, batch: Batch) -> jax.Array:
-        def one(arch: jax.Array) -> jax.Array:
+    def rows(variables: Variables, members: tuple[jax.Array, jax.Array], batch: Batch) -> jax.Array:
+        def scored(arch: jax.Array) -> jax.Array:
             own = network.specialise(variables, arch)
             found = evaluate(proxies, network, own, arch, batch)
             return jnp.stack([found[p.name] for p in proxies])
 
-        # On the CPU no batch_size at all: any integer vmaps, and computes every branch of a switch.
-        return lax.map(one, archs) if chunk is None else lax.map(one, archs, batch_size=chunk)
+        def one(member: tuple[jax.Array, jax.Array]) -> jax.Array:
+            arch, present = member
+            return lax.cond(present, scored, lambda arch: jnp.zeros(len(proxies)), arch)
 
+        # On the CPU no batch_size at all: any integer vmaps, and computes every branch of a switch.
+        return lax.map(one, members) if chunk is None else lax.map(one, members, batch_size=chunk)
+
+    members = (archs, there)
     if len(devices) == 1:
-        return rows(variables, archs, batch)
+        return rows(variables, members, batch)
     mesh = Mesh(np.array(devices), ("archs",))
-    archs = lax.with_sharding_constraint(archs, NamedSharding(mesh, P("archs")))
+    members = lax.with_sharding_constraint(members, NamedSharding(mesh, P("archs")))
     spread = jax.shard_map(
         rows, mesh=mesh, in_specs=(P(), P("archs"), P()), out_specs=P("archs"), check_vma=False
     )
-    return spread(variables, archs, batch)
+    return spread(variables, members, batch)
 
 
 def counted(proxy: CountProxy, network: Network, archs: np.ndarray) -> np.ndarray:

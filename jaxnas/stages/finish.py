@@ -6,8 +6,8 @@ import numpy as np
 from jaxnas.errors import InputError
 from jaxnas.network import Network
 from jaxnas.runs import numbers
+from jaxnas.stages.candidates import together, trained_candidates
 from jaxnas.stages.job import Job
-from jaxnas.stages.train import expected_trainings, trained_candidates
 from jaxnas.stages.training import train_resumably
 from jaxnas.training.evaluation import evaluate_population
 from jaxnas.training.population import Population
@@ -54,7 +54,7 @@ def _capacity(job: Job) -> int:
     """As many places as the candidates had, where that saves compiling the same program again."""
     train, finish = job.config.train, job.config.finish
     same = job.size(train) == job.size(finish) and train.batch_size == finish.batch_size
-    return expected_trainings(train) if same and _one_program(job) else 1
+    return together(train) if same and _one_program(job) else 1
 
 
 def _one_program(job: Job) -> bool:

@@ -17,7 +17,7 @@ from jaxnas.proxies import get_proxies
 from jaxnas.proxies.presets import Recipe, resolve
 from jaxnas.proxy import GradientProxy, Proxy
 from jaxnas.ranking import check_applies
-from jaxnas.report import TrainedCandidate
+from jaxnas.report import Decision, TrainedCandidate
 from jaxnas.runs import Run
 from jaxnas.spaces import SearchSpace, Size
 from jaxnas.timing import Stopwatch
@@ -40,6 +40,7 @@ class Job:
     """What is ranked: the whole space or a sample; the ranking's `index` counts its rows."""
     ranking: pd.DataFrame | None = None
     trained: list[TrainedCandidate] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
     winner: np.ndarray | None = None
     accuracy: dict[str, float] = field(default_factory=dict)
     curves: dict[str, tuple[float, ...]] = field(default_factory=dict)

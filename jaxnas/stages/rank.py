@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 
 from jaxnas.errors import InputError
-from jaxnas.proxy import Batch, CountProxy
-from jaxnas.ranking import Progress, Scores, Scoring, make_batch, pick_batch, rank_population
+from jaxnas.proxy import CountProxy
+from jaxnas.ranking import Progress, Scores, Scoring, rank_population
 from jaxnas.runs import numbers
+from jaxnas.stages.explore import batch_of, explored
 from jaxnas.stages.job import Job
 
 
 def rank(job: Job) -> None:
     """Fills `job.ranking` and writes ranking.parquet."""
+    job.archs = explored(job)
     path = job.run.directory / "ranking.parquet"
     if job.run.of_stage("rank", "done") and path.is_file():
         job.ranking = _read(path)
@@ -40,15 +42,9 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _ranked(job: Job) -> pd.DataFrame:
-    config, data = job.config.rank, job.data
+    config = job.config.rank
     finished = _finished(job)
     distinct = len(Scoring.of(job.space, job.archs).rows)
-
-    def batch(resolution: int, seed: int) -> Batch:
-        picked = pick_batch(len(data.train), job.recipe.batch_size, seed)
-        images = data.prepare(data.train.x[picked], resolution)
-        return make_batch(images, data.train.y[picked], seed=seed, dtype=config.dtype)
-
     with job.screen.bar("rank", job.recipe.repeats * distinct) as bar:
         bar.advance(len(next(iter(finished.values()), ())), "compiling")
 
@@ -60,7 +56,7 @@ def _ranked(job: Job) -> pd.DataFrame:
             job.space,
             job.archs,
             partial(job.network, config),
-            batch,
+            partial(batch_of, job),
             job.proxies,
             combine=job.recipe.combine,
             seed=job.config.seed,

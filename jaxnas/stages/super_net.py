@@ -10,6 +10,7 @@ from jaxnas.network import Network, Variables
 from jaxnas.report import TrainedCandidate
 from jaxnas.runs import numbers
 from jaxnas.stages.job import Job
+from jaxnas.stages.limits import keeping, known_costs, limits
 from jaxnas.supernet.differentiable.search import SearchEpoch, begin, get_strategy, search
 from jaxnas.supernet.inherited import Inherited, calibration_batches, evaluate_inherited
 from jaxnas.supernet.shared import SuperNet
@@ -40,6 +41,7 @@ def train_shared(job: Job, archs: np.ndarray, roles: list[str]) -> None:
         state = _trained_super_net(job, name, network, kinds)
         sample = -(-config.sample // len(groups))
         proposed = trainer.propose(source, state.policy, jax.random.fold_in(key, kinds[0]), sample)
+        proposed = proposed[keeping(job, proposed)]
         mine = np.isin(job.space.shape_classes(archs), kinds)
         rows = job.space.pruned(np.concatenate([archs[mine], proposed]))
         own = [r for r, m in zip(roles, mine, strict=True) if m] + ["candidate"] * len(proposed)
@@ -60,6 +62,11 @@ def train_shared(job: Job, archs: np.ndarray, roles: list[str]) -> None:
 def search_by_gradient(job: Job) -> None:
     """Let architecture parameters and shared weights learn together; what is found is the winner."""
     config, groups = job.config.train, _networks(job)
+    if limits(job):
+        raise InputError(
+            f"{config.trainer} finds one architecture by gradient, whatever it costs: it cannot keep "
+            "limits; expected --trainer population or spos."
+        )
     if len(groups) > 1:
         raise InputError(
             f"{config.trainer} searches one network, but the shape classes of {job.space.name} need "
@@ -239,7 +246,7 @@ def _distinct(order: list[int], archs: np.ndarray) -> list[int]:
 def _conclude(job: Job, archs: np.ndarray, roles: list[str], accuracy: np.ndarray) -> None:
     """The first of `archs` is the winner; each has one accuracy, at the end of the super-net."""
     config = job.config.train
-    counts = job.count(config, archs)
+    counts, costs = job.count(config, archs), known_costs(job, archs)
     spent = job.run.seconds()["train"]["run"] / len(archs)
     job.trained += [
         TrainedCandidate(
@@ -251,6 +258,7 @@ def _conclude(job: Job, archs: np.ndarray, roles: list[str], accuracy: np.ndarra
             epochs=(config.epochs,),
             train_loss=(float("nan"),),
             val_accuracy=(float(accuracy[i]),),
+            costs=costs[i],
         )
         for i, arch in enumerate(archs)
     ]

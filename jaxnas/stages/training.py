@@ -44,10 +44,12 @@ def train_resumably(
     archs: np.ndarray,
     *,
     capacity: int,
+    batch: str = "",
 ) -> Trained:
     """Train `archs: int32[N, D]`, those of one shape class in one program.
 
-    It goes on where the journal says an interrupted run had come to.
+    It goes on where the journal says an interrupted run had come to. A stage that trains one `batch`
+    after another names each; of a batch that is done the states are not kept and `programs` are empty.
     """
     kinds, networks = _programs(job, config, archs)
     present = np.unique(kinds)
@@ -55,18 +57,25 @@ def train_resumably(
     parts: list[tuple[np.ndarray, Curves]] = []
     programs = {}
     stopped = np.zeros(len(archs), np.int64)
-    with job.screen.bar(stage, config.epochs * len(present)) as bar:
+    name = f"{stage} {batch}" if batch else stage
+    with job.screen.bar(name, config.epochs * len(present)) as bar:
         for kind in present:
             members = np.flatnonzero(kinds == kind)
             network = networks[int(kind)]
-            places = Layout.default().places(capacity if len(present) == 1 else len(members))
+            alone = len(present) == 1 or batch  # batches to come shall find their programs compiled
+            places = Layout.default().places(capacity if alone else len(members))
             hyper = Hyper.constant(
                 len(members), learning_rate=config.learning_rate, weight_decay=config.weight_decay
             ).overridden(job.space.hyper(archs[members]))
-            curves, population = _train_program(
-                job, stage, config, network, rows[members], hyper, int(kind), places, bar
-            )
-            programs[int(kind)] = (network, members, population)
+            program = _Program(job, stage, config, network, rows[members], hyper, int(kind), batch)
+            curves = program.curves
+            if not (batch and program.done):
+                population = program.train(places, bar)
+                programs[int(kind)] = (network, members, population)
+            else:
+                bar.advance(len(curves), "from the journal")
+            if batch:
+                job.run.drop_states(program.states, keep=0)
             parts.append((members, curves))
             rungs = _rungs(config, len(members))
             stopped[members] = stopped_after(rungs, _measure(config), curves)
@@ -89,57 +98,73 @@ def _programs(
     return kinds, {kind: network for network, kind in first.items()}
 
 
-def _train_program(
-    job: Job,
-    stage: str,
-    config: TrainConfig | FinishConfig,
-    network: Network,
-    rows: np.ndarray,
-    hyper: Hyper,
-    kind: int,
-    capacity: int,
-    bar: Bar,
-) -> tuple[Curves, Population]:
-    """After an epoch its state is saved, then the epoch is journalled, then the state before is
-    removed: whenever the process dies, the last journalled epoch has its state."""
-    n = len(rows)
-    states = stage if job.space.programs == 1 else f"{stage}-{kind}"
-    done = [e for e in job.run.of_stage(stage, "epoch") if e.get("shape_class", 0) == kind]
-    curves = [_metrics(entry) for entry in done]
-    bar.advance(len(curves), "compiling" if len(curves) < config.epochs else "")
-    population = init_population(network, np.full(capacity, job.config.seed, np.uint32), rows)
-    if curves:
-        job.run.drop_states(states, keep=len(curves))
-        kept = job.run.restore_state(states, len(curves), _rows(population, n))
-        population = jax.tree.map(lambda a, b: a.at[:n].set(b), population, kept)
+@dataclass
+class _Program:
+    """The candidates of a batch that one compiled program trains, `rows: int32[n, P]`."""
 
-    def on_epoch(epoch: int, population: Population, metrics: EpochMetrics) -> None:
-        job.run.save_state(states, epoch, _rows(population, n))
-        entry = {"stage": stage, "unit": "epoch", "epoch": epoch, **metrics._asdict()}
-        if job.space.programs > 1:
-            entry["shape_class"] = kind
-        job.run.record(**entry, seconds=job.watch.lap())
-        job.run.drop_states(states, keep=epoch)
-        curves.append(metrics)
-        best = np.nanmax(np.append(metrics.val_accuracy, 0.0))
-        bar.advance(1, f"best validation accuracy {best:.4f}")
+    job: Job
+    stage: str
+    config: TrainConfig | FinishConfig
+    network: Network
+    rows: np.ndarray
+    hyper: Hyper
+    kind: int
+    batch: str
 
-    rungs, measure = _rungs(config, n), _measure(config)
-    population = train_population(
-        network,
-        rows,
-        hyper,
-        job.population_data(network.resolution),
-        epochs=config.epochs,
-        batch_size=config.batch_size,
-        population=population,
-        start_epoch=len(curves),
-        alive=survivors(rungs, measure, curves) if curves else None,
-        dtype=config.dtype if isinstance(config, TrainConfig) else "float32",
-        survivors=lambda epoch, metrics: survivors(rungs, measure, curves),
-        on_epoch=on_epoch,
-    )
-    return curves, population
+    def __post_init__(self) -> None:
+        entries = self.job.run.of_stage(self.stage, "epoch")
+        which = {"shape_class": self.kind, "batch": self.batch}
+        none = {"shape_class": 0, "batch": ""}
+        mine = [e for e in entries if all(e.get(k, none[k]) == v for k, v in which.items())]
+        self.curves = [_metrics(entry) for entry in mine]
+        self.marks = {k: v for k, v in which.items() if k == "batch" and v}
+        if self.job.space.programs > 1:
+            self.marks["shape_class"] = self.kind
+        names = [self.stage, self.batch, str(self.kind) if self.job.space.programs > 1 else ""]
+        self.states = "-".join(name for name in names if name)
+
+    @property
+    def done(self) -> bool:
+        """Whether the journal has every epoch."""
+        return len(self.curves) >= self.config.epochs
+
+    def train(self, capacity: int, bar: Bar) -> Population:
+        """After an epoch its state is saved, then the epoch is journalled, then the state before is
+        removed: whenever the process dies, the last journalled epoch has its state."""
+        job, config, network, curves = self.job, self.config, self.network, self.curves
+        n = len(self.rows)
+        bar.advance(len(curves), "" if self.done else "compiling")
+        seeds = np.full(capacity, job.config.seed, np.uint32)
+        population = init_population(network, seeds, self.rows)
+        if curves:
+            job.run.drop_states(self.states, keep=len(curves))
+            kept = job.run.restore_state(self.states, len(curves), _rows(population, n))
+            population = jax.tree.map(lambda a, b: a.at[:n].set(b), population, kept)
+
+        def on_epoch(epoch: int, population: Population, metrics: EpochMetrics) -> None:
+            job.run.save_state(self.states, epoch, _rows(population, n))
+            entry = {"stage": self.stage, "unit": "epoch", "epoch": epoch, **metrics._asdict()}
+            job.run.record(**entry, **self.marks, seconds=job.watch.lap())
+            job.run.drop_states(self.states, keep=epoch)
+            curves.append(metrics)
+            best = np.nanmax(np.append(metrics.val_accuracy, 0.0))
+            bar.advance(1, f"best validation accuracy {best:.4f}")
+
+        rungs, measure = _rungs(config, n), _measure(config)
+        return train_population(
+            network,
+            self.rows,
+            self.hyper,
+            job.population_data(network.resolution),
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            population=population,
+            start_epoch=len(curves),
+            alive=survivors(rungs, measure, curves) if curves else None,
+            dtype=config.dtype if isinstance(config, TrainConfig) else "float32",
+            survivors=lambda epoch, metrics: survivors(rungs, measure, curves),
+            on_epoch=on_epoch,
+        )
 
 
 def _rungs(config: TrainConfig | FinishConfig, n: int) -> tuple[Rung, ...]:

@@ -1,12 +1,12 @@
 """`python -m jaxnas.supernet`: the ways to share weights, which `--trainer` takes by name."""
 
 import argparse
-import dataclasses
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxnas.catalogue import listing, parameters, summary
 from jaxnas.supernet.differentiable.search import STRATEGIES
 from jaxnas.supernet.train import TRAINERS
 
@@ -30,15 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _list(registry: Mapping[str, Any], texts: Mapping[str, str | None]) -> None:
-    widest = max(map(len, registry))
-    for name, method in registry.items():
-        first = (texts[name] or "").strip().partition("\n")[0].rstrip(".")
-        changed = [
-            f"{f.name}={getattr(method, f.name)}"
-            for f in dataclasses.fields(method)
-            if getattr(method, f.name) != f.default
-        ]
-        print(f"  {name.ljust(widest)}  {'; '.join([first, *changed])}")
+    said = {n: (summary(texts[n]), parameters(m, changed=True)) for n, m in registry.items()}
+    print(listing({name: ["; ".join(filter(None, parts))] for name, parts in said.items()}))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,14 @@ def halving_rungs(n: int, epochs: int, *, eta: int = 2, first: int = 1) -> tuple
     return tuple(rungs)
 
 
+def ladder(epochs: int, *, eta: int = 3) -> tuple[int, ...]:
+    """Fidelities up to `epochs` epochs, each `eta` times the one before: 1, 3, 9 and 12 for 12."""
+    steps = [1]
+    while steps[-1] * eta < epochs:
+        steps.append(steps[-1] * eta)
+    return (*(s for s in steps if s < epochs), epochs)
+
+
 def survivors(rungs: Sequence[Rung], measure: str, curves: Curves) -> np.ndarray:
     """Who is trained on after the last epoch of `curves`, `bool[N]`.
 

@@ -2,13 +2,14 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import rankdata
 
-from jaxnas.report import CellGraph, ReportData, TrainedCandidate
+from jaxnas.report import CellGraph, Decision, ReportData, TrainedCandidate
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -65,6 +66,7 @@ def demo_training(arch: str, role: str, macs: int, quality: float, seed: int, ep
         epochs=tuple(steps.tolist()),
         train_loss=tuple(np.abs(loss).tolist()),
         val_accuracy=tuple(np.clip(accuracy, 0, 1).tolist()),
+        costs={"params": macs / 140, "macs": float(macs)},
     )
 
 
@@ -91,6 +93,23 @@ def demo_trained(ranking: pd.DataFrame) -> tuple[TrainedCandidate, ...]:
     ]
     runs.append(demo_training(best[7], "winner", 9_120_000, 0.992, 50, epochs=40))
     return tuple(runs)
+
+
+def demo_decisions(trained: Sequence[TrainedCandidate]) -> tuple[Decision, ...]:
+    """The candidates as asked for in batches of four; from the second on something was expected."""
+    candidates = [run for run in trained if run.role == "candidate"]
+    return tuple(
+        Decision(
+            arch=run.arch,
+            batch=1 + k // 4,
+            epochs=12,
+            place=k + 1,
+            expected=0.97 + 0.002 * k if k >= 4 else np.nan,
+            deviation=0.004 if k >= 4 else np.nan,
+            reached=run.val_accuracy[-1],
+        )
+        for k, run in enumerate(candidates)
+    )
 
 
 DEMO_RESULT = {
@@ -124,6 +143,7 @@ def demo() -> ReportData:
     """A whole run on all of NAS-Bench-201, with baselines, one divergence and two NaN scores."""
     ranking = demo_ranking()
     winner = str(ranking["arch"].iloc[7])
+    trained = demo_trained(ranking)
     ops = [part.split("~")[0] for part in winner.replace("+", "").split("|") if part]
     return ReportData(
         title="nasbench201 on digits",
@@ -131,7 +151,9 @@ def demo() -> ReportData:
         result={"arch": winner, **DEMO_RESULT},
         ranking=ranking,
         graphs=(("The cell, stacked five times in each of three stages.", cell_graph(ops)),),
-        trained=demo_trained(ranking),
+        trained=trained,
+        decisions=demo_decisions(trained),
+        limits={"macs": 1.1e7},
         notes=("2 of 15,625 scores are NaN; those architectures rank last.",),
     )
 
@@ -144,4 +166,6 @@ def rank_only(demo) -> ReportData:
         "arch": demo.ranking["arch"].iloc[0],
         "seconds": {"rank": {"run": 3.9, "compile": 2.5}},
     }
-    return dataclasses.replace(demo, result=result, trained=(), notes=(), curves={})
+    return dataclasses.replace(
+        demo, result=result, trained=(), notes=(), curves={}, decisions=(), limits={}
+    )

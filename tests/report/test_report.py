@@ -191,7 +191,7 @@ def test_bare_result(rank_only):
 
 def test_points_of_trained_architectures_have_titles(demo):
     html = render_report(demo)
-    ranking = html[html.index('<section id="ranking"') : html.index('<section id="curves"')]
+    ranking = html[html.index('<section id="ranking"') : html.index('<section id="decisions"')]
     titles = re.findall("<title>(.*?)</title>", ranking, re.DOTALL)
     finite = {run.arch for run in demo.trained}
     assert {title.split("\n")[0].split(": ")[1] for title in titles} <= finite

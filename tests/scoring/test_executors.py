@@ -191,10 +191,20 @@ class TestPerArchitecture:
         device = jax.devices()[0]
         if device.platform != "cpu":
             pytest.skip("elsewhere architectures are vmapped, which computes every branch")
-        program = score_chunk.lower(tiny, (PROXIES[name],), (device,), variables, archs[:8], batch)
-        # One each edge, and one more for each in the gradient.
-        edges = 6 if name == "naswot" else 12
+        settings = (tiny, (PROXIES[name],), (device,), variables, archs[:8], np.ones(8, bool))
+        program = score_chunk.lower(*settings, batch)
+        # One each edge, one more for each in the gradient, and one for places left out.
+        edges = 7 if name == "naswot" else 13
         assert str(program.compile().as_text()).count(" conditional(") >= edges
+
+    def test_populations_of_every_size_are_one_program(self, tiny, variables, archs, batch):
+        proxies = [PROXIES["grad_norm"], naswot]
+        whole = score_per_architecture(tiny, variables, archs, batch, proxies)
+        with compilations() as compiled:
+            for n in (1, 7, 33):
+                part = score_per_architecture(tiny, variables, archs[:n], batch, proxies)
+                assert_trees_close(part, {k: v[:n] for k, v in whole.items()})
+        assert compiled == []
 
     def test_gradients_and_forward_passes_go_together(self, tiny, variables, archs, batch):
         both = [PROXIES["grad_norm"], params, naswot]

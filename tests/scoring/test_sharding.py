@@ -53,11 +53,13 @@ with compilations() as compiled:
     result["13 of 16"] = score(13)
 result["compiled"] = compiled
 
-table = score_chunk(network, proxies[:2], devices, variables, archs, batch)
+there = jnp.arange(16) < 13
+table = score_chunk(network, proxies[:2], devices, variables, archs, there, batch)
+result["left out"] = np.asarray(table)[13:].tolist()
 shards = table.addressable_shards
 result["shape"] = table.shape
 result["shards"] = [[s.device.id, s.index[0].indices(16)[:2], s.data.shape] for s in shards]
-lowered = score_chunk.lower(network, proxies[:1], devices, variables, archs, batch)
+lowered = score_chunk.lower(network, proxies[:1], devices, variables, archs, there, batch)
 text = lowered.compile().as_text()
 result["conditionals"] = text.count(" conditional(")
 result["collectives"] = [c for c in ("all-gather", "all-reduce", "all-to-all") if c in text]
@@ -98,6 +100,10 @@ def test_so_they_do_when_rows_do_not_divide_by_eight(ran):
 
 def test_fewer_rows_of_as_many_turns_compile_nothing(ran):
     assert ran["compiled"] == []
+
+
+def test_places_left_out_are_zero(ran):
+    assert ran["left out"] == [[0, 0]] * 3
 
 
 def test_every_device_has_its_own_rows(ran):

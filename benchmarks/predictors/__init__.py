@@ -1,0 +1,1 @@
+"""How well surrogate predictors order a table's architectures, by the number of labels."""

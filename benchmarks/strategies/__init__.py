@@ -1,0 +1,1 @@
+"""Search strategies judged on tables, thousands of searches at once."""
