@@ -35,7 +35,5 @@ def milliseconds(
 
 
 @partial(jax.jit, static_argnames="network")
-def _logits(
-    network: Network, variables: Variables, row: jax.Array, images: jax.Array
-) -> jax.Array:
+def _logits(network: Network, variables: Variables, row: jax.Array, images: jax.Array) -> jax.Array:
     return network.apply(variables, row, images, batch_norm="running").logits

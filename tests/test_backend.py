@@ -11,7 +11,6 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from jaxnas import backend
 
-
 DEVICES = """
 import jax
 from jaxnas import backend

@@ -4,6 +4,8 @@ import argparse
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from jaxnas.console import Screen
 from jaxnas.errors import InputError
 
@@ -56,7 +58,7 @@ def show(found: "Found", screen: Screen) -> None:
         screen.say(note)
     pool, target = found.manifest["pool"], found.manifest["target"]
     screen.show(f"Pool: {pool}")
-    seeds = int(found.results["seeds"].max())
+    seeds = int(np.max(found.results["seeds"].to_numpy()))
     columns = ["predictor", *(f"{n:,} labels" for n in found.results["labels"].unique())]
     for title, kind in (
         (f"Kendall's tau-b with {target}, mean ± deviation over {seeds} seeds", _kendall),

@@ -24,7 +24,7 @@ def kendall(found: Found) -> Markup:
 
 def coverage(found: Found) -> Markup:
     """The share of the rest within one predicted deviation, beside what a normal one would have."""
-    rows = found.results[found.results["predictor"] != RANKING]
+    rows = pd.DataFrame(found.results.loc[found.results["predictor"] != RANKING, :])
     return _lines(rows, "within_68", "share within one predicted deviation", LEVELS[0])
 
 

@@ -20,7 +20,8 @@ def regret(table: pd.DataFrame, unit: str, column: str, best: float, label: str)
     names = list(dict.fromkeys(table["strategy"]))
     curves = {}
     for name in names:
-        rows = table[table["strategy"] == name].dropna(subset=[f"{column}_mean"])
+        of = pd.DataFrame(table.loc[table["strategy"] == name, :])
+        rows = of.dropna(subset=[f"{column}_mean"])
         if len(rows):
             curves[name] = rows
     heights = [

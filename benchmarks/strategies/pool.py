@@ -143,8 +143,8 @@ def label_free(
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no Parquet file, or a damaged one.") from error
     about = path.with_suffix(".json")
-    known = json.loads(about.read_text()) if about.is_file() else {}
-    took = seconds if seconds is not None else float(known.get("seconds", 0.0))
+    said = json.loads(about.read_text()) if about.is_file() else {}
+    took = seconds if seconds is not None else float(said.get("seconds", 0.0))
     return _aligned(space, archs, table, took, str(path))
 
 

@@ -37,7 +37,7 @@ class Protocol:
         for name, value in (("budget", self.budget), ("runs", self.runs), ("batch", self.batch)):
             if value < 1:
                 raise InputError(f"--{name} is {value}, expected at least 1.")
-        if isinstance(self.seconds, float) and not 0 < self.seconds < np.inf:
+        if isinstance(self.seconds, float | int) and not 0 < self.seconds < np.inf:
             raise InputError(
                 f"--seconds-per-query is {self.seconds:g}, expected a positive number."
             )
@@ -90,7 +90,7 @@ def full_seconds(
 ) -> tuple[np.ndarray | None, str]:
     """Seconds of each member's full training `float64[N]`, None where unknown, and whence they are."""
     given = protocol.seconds
-    if isinstance(given, float):
+    if given is not None and not isinstance(given, str):
         return np.full(len(places), given), f"every full training is taken to last {given:g} s"
     # A latency is not what training takes.
     timed = [c for c in table.columns.values() if c.unit == "s" and c.metric != "latency"]

@@ -38,7 +38,7 @@ class Area(AgingEvolution):
         wanted = min(max(self.drawn, self.population), len(pool.archs))
         drawn = jax.random.permutation(key, len(pool.archs))[:wanted]
         best = drawn[jnp.argsort(-self.screened(task)[0][drawn], stable=True)]
-        return jnp.resize(best[: self.population], self.population)
+        return jnp.resize(best[: self.population], (self.population,))
 
     def screened(self, task: Task) -> tuple[jax.Array, int]:
         """By the score; NaN is worse than all."""

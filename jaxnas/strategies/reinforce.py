@@ -81,10 +81,11 @@ class Reinforce(Strategy):
         step, adam = optax.adam(self.learning_rate).update(jax.grad(loss)(state.logits), state.adam)
         logits = jnp.asarray(optax.apply_updates(state.logits, step))
         kept = (state.logits, state.adam, state.average, state.weight)
-        new = jax.tree.map(
+        logits, adam, average, weight = jax.tree.map(
             lambda a, b: jnp.where(fine.any(), a, b), (logits, adam, average, weight), kept
         )
-        return PolicyState(state.key, *new, state.told + len(asked.rows))
+        seen = state.told + len(asked.rows)
+        return PolicyState(state.key, logits, adam, average, weight, seen)
 
 
 def finite_rewards(told: Told) -> tuple[jax.Array, jax.Array, jax.Array]:

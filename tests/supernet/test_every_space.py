@@ -16,7 +16,7 @@ from jaxnas.training.hyper import Hyper
 from jaxnas.training.population import TrainingData
 
 sys.path.append(str(Path(__file__).parents[1] / "search_spaces"))
-from test_space_contract import images_for, small_network  # noqa: E402
+from test_space_contract import images_for, small_network
 
 
 @pytest.mark.slow
@@ -37,7 +37,8 @@ def test_single_paths_train_and_are_evaluated(name):
         batch_size=8,
         on_epoch=lambda epoch, state, metrics: losses.append(metrics.train_loss),
     )
-    assert np.isfinite(losses).all() and losses[-1] != losses[0]
+    assert np.isfinite(losses).all()
+    assert losses[-1] != losses[0]
     archs = Source(space).distinct(jax.random.key(1), 3)
     found = evaluate_inherited(
         network,
