@@ -34,5 +34,7 @@ class Budget:
         if unit:
             return cls(seconds=float(number) * _SECONDS[unit])
         if "." in number:
-            raise InputError(f"budget is {text!r}, expected a whole number of trainings, or a unit.")
+            raise InputError(
+                f"budget is {text!r}, expected a whole number of trainings, or a unit."
+            )
         return cls(trainings=int(number))

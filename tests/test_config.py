@@ -39,6 +39,7 @@ ANOTHER = {
     "rank.combine": "rank_mean",
     "rank.dtype": "bfloat16",
     "rank.executor": "per_architecture",
+    "rank.explore": "pruning",
     "limits.max_latency": 2.5,
     "limits.latency_table": "ms.csv",
     "train.trainer": "gdas",

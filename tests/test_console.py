@@ -101,10 +101,10 @@ def test_the_cost_is_that_of_the_mean_architecture(space, monkeypatch):
     job = Job(build(given), space, data, unused, Screen(quiet=True), unused)
     job.archs = space.all()
     macs = job.count(job.config.train, job.archs).macs.mean()
-    total = 3 * macs * len(data.train) * ((3 + 1 + 2) * 4 + 20)
+    total = 3 * macs * len(data.train) * ((2 * 3 + 1 + 2) * 4 + 20)
     said = cost.cost_sentence(job)
     assert "15,625 architectures to score without training" in said
-    assert f"training 6 x 4 epochs and 1 x 20 epochs, about {total / 1e9:,.0f} G multi" in said
+    assert f"training 9 x 4 epochs and 1 x 20 epochs, about {total / 1e9:,.0f} G multi" in said
     assert f"roughly {total / 1e9 / 60:.0f} min" in said
     job.config = build({"stages": "rank"})
     assert cost.cost_sentence(job) == "To do: 15,625 architectures to score without training."

@@ -22,7 +22,6 @@ FIXED = ["proxy", "largest", "default"]
 SETTINGS = {
     "nsga2": ":population=10",
     "cars": ":population=10",
-    "rnn_controller": ":learning_rate=0.1",
     "bananas": ":predictor=boosting",
     "npenas": ":predictor=bayesian_linear",
     "bo": ":predictor=bayesian_linear",
