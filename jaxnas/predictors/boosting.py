@@ -54,7 +54,7 @@ class Boosting(Regressor):
 
     def _model(self, seed: int) -> Any:
         if find_spec("xgboost"):
-            from xgboost import XGBRegressor
+            from xgboost import XGBRegressor  # pyright: ignore[reportMissingImports]
 
             return XGBRegressor(
                 n_estimators=self.trees,

@@ -39,7 +39,7 @@ class NGBoost(Regressor):
                 "The predictor ngboost needs the package ngboost, which is not installed: "
                 "pip install 'jaxnas[predictors]'."
             )
-        from ngboost import NGBRegressor
+        from ngboost import NGBRegressor  # pyright: ignore[reportMissingImports]
         from sklearn.tree import DecisionTreeRegressor
 
         x = encode(self.encoding, pool)
