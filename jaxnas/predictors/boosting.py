@@ -44,7 +44,8 @@ class Boosting(Regressor):
         models = []
         for member in range(self.members):
             drawn = rng.integers(0, len(rows), len(rows))
-            models.append(self._model(seed * self.members + member).fit(x[rows[drawn]], z[drawn]))
+            model = self._model((seed * self.members + member) % 2**31)  # what both libraries take
+            models.append(model.fit(x[rows[drawn]], z[drawn]))
 
         def fitted(asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             each = np.stack([model.predict(x[asked]) for model in models])

@@ -11,7 +11,7 @@ from helpers import compilations
 from jaxnas.benchmarks.evaluation.correlation import kendall
 from jaxnas.errors import InputError
 from jaxnas.predictor import Candidates, Predictor
-from jaxnas.predictors import PREDICTORS, get_predictors
+from jaxnas.predictors import PREDICTORS, boosting, get_predictors
 from jaxnas.predictors.mlp import MLPEnsemble
 from jaxnas.search_spaces import get_space
 
@@ -170,3 +170,14 @@ def test_names():
     ):
         with pytest.raises(InputError, match=said):
             get_predictors(names)
+
+
+def test_boosting_without_xgboost_takes_large_seeds(monkeypatch):
+    monkeypatch.setattr(boosting, "find_spec", lambda name: None)
+    pool, fitness = toy("nasbench201")
+    found = [
+        FEW["boosting"].fit(pool, LABELS, fitness[LABELS], seed=seed).predict(REST)[0]
+        for seed in (2**30 + 7, 2**30 + 8)
+    ]
+    assert kendall(found[0], fitness[REST]) > 0.3
+    assert (found[0] != found[1]).any()
