@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from jaxnas.predictor import Candidates
 from jaxnas.predictors.encodings import encode
@@ -45,10 +46,12 @@ class Boosting(Regressor):
         for member in range(self.members):
             drawn = rng.integers(0, len(rows), len(rows))
             model = self._model((seed * self.members + member) % 2**31)  # what both libraries take
-            models.append(model.fit(x[rows[drawn]], z[drawn]))
+            with one_thread():
+                models.append(model.fit(x[rows[drawn]], z[drawn]))
 
         def fitted(asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            each = np.stack([model.predict(x[asked]) for model in models])
+            with one_thread():
+                each = np.stack([model.predict(x[asked]) for model in models])
             return each.mean(axis=0), each.std(axis=0)
 
         return fitted
@@ -77,3 +80,8 @@ class Boosting(Regressor):
             max_features=0.5,
             random_state=seed,
         )
+
+
+def one_thread() -> Any:
+    """A context in which scikit-learn's trees keep to one thread: on so few labels more only wait."""
+    return threadpool_limits(1, user_api="openmp")
