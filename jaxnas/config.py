@@ -64,7 +64,7 @@ class RankConfig:
     Args:
         proxies: training-free scores, separated by commas; null: the space's own, naswot,params for
             most; short: --proxies
-        sample: rank so many architectures, drawn at random; 0: all; null: all, or some thousands
+        sample: rank so many architectures, found as explore says; 0: all; null: all, or some thousands
             where a space is too large; short: --sample
         explore: how those that are ranked are found where not all are: random | evolution (bred by their
             scores) | pruning (TE-NAS) | perturbation (Zero-Cost-PT), each of these two with what lies

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from sklearn.ensemble import RandomForestRegressor
 
 from jaxnas.predictor import Candidates
 from jaxnas.predictors.encodings import encode
@@ -33,6 +32,10 @@ class RandomForest(Regressor):
 
     def learn(self, pool: Candidates, rows: np.ndarray, z: np.ndarray, *, seed: int) -> Fitted:
         """See `Regressor.learn`."""
+        from sklearn.ensemble import (
+            RandomForestRegressor,  # two seconds that most searches do not need
+        )
+
         x = encode(self.encoding, pool).astype(np.float32)
         forest = RandomForestRegressor(self.trees, max_features=self.share, random_state=seed)
         forest.fit(x[rows], z)

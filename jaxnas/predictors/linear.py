@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from sklearn.linear_model import BayesianRidge
 
 from jaxnas.predictor import Candidates
 from jaxnas.predictors.encodings import encode
@@ -66,5 +65,7 @@ class BayesianLinear(Regressor):
         x = encode(self.encoding, pool)
         if len(rows) < 2:
             return lambda asked: (np.full(len(asked), z.mean()), np.ones(len(asked)))
+        from sklearn.linear_model import BayesianRidge  # as in `forest`
+
         model = BayesianRidge().fit(x[rows], z)
         return lambda asked: model.predict(x[asked], return_std=True)

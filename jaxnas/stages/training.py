@@ -1,6 +1,7 @@
 """Training a population as a stage does it: journalled, checkpointed, resumable, with a bar."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import numpy as np
@@ -189,7 +190,9 @@ def _joined(parts: list[tuple[np.ndarray, Curves]], n: int) -> Curves:
     return joined
 
 
+@partial(jax.jit, static_argnames="n")
 def _rows(population: Population, n: int) -> Population:
+    """The first `n` members: one program, as leaf by leaf it took as long as an epoch of a small net."""
     return jax.tree.map(lambda a: a[:n], population)
 
 

@@ -16,9 +16,6 @@ from jaxnas.nn.mixed import MixedContext
 from jaxnas.proxy import Batch, CountProxy, GradientProxy, Proxy
 from jaxnas.scoring.per_architecture import score_per_architecture
 
-PER_CALL = 8
-"""Masks that are scored at once."""
-
 type Masks = Callable[[np.ndarray], dict[str, np.ndarray]]
 """Scores of `masks: bool[n, P, K]`, the branches left of each choice, by name, higher being better."""
 
@@ -131,16 +128,7 @@ def relaxed_scores(
 
     def score(masks: np.ndarray) -> dict[str, np.ndarray]:
         flat = np.asarray(masks, np.int32).reshape(len(masks), -1)
-        # Always as many at once, so that rounds of other lengths compile nothing.
-        filled = np.resize(flat, (-(-len(flat) // PER_CALL) * PER_CALL, flat.shape[1]))
-        parts = [
-            score_per_architecture(relaxed, variables, filled[i : i + PER_CALL], batch, proxies)
-            for i in range(0, len(filled), PER_CALL)
-        ]
-        return {
-            p.name: p.sign
-            * np.concatenate([part[p.name] for part in parts])[: len(flat)].astype(np.float64)
-            for p in proxies
-        }
+        found = score_per_architecture(relaxed, variables, flat, batch, proxies)
+        return {p.name: p.sign * found[p.name].astype(np.float64) for p in proxies}
 
     return score
