@@ -174,7 +174,7 @@ class TestResNet:
         np.testing.assert_allclose(start[0], before[0][:2], rtol=1e-5)
         np.testing.assert_array_equal(start[1], before[1][:2])
         after = train(network, population, children, epochs=6)
-        loss, _ = evaluate_population(
+        loss, *_ = evaluate_population(
             network, after.variables, SPACE.rows(children), DATA.x, DATA.y
         )
         assert (loss < start[0]).all()

@@ -78,7 +78,7 @@ class Ours:
             jax.tree.map(jnp.asarray, self.hyper),
             (self.x, self.y),
             jnp.full(len(self.archs), train),
-            (jnp.int32(number), jnp.int32(self.epochs)),
+            tuple(jnp.full(len(self.archs), e, jnp.int32) for e in (number, self.epochs)),
         )
         found = np.asarray(jax.block_until_ready(losses))
         steps = len(self.archs) * (len(self.x) // self.batch) if train else 0

@@ -256,6 +256,8 @@ class Context:
                 after = jax.tree.map(partial(jnp.where, present), after, self.carry)
             self.carry = after
         self.blocks.append(Block(value, present))
+        if self.noise is not None:
+            value = self.noise.block(len(self.blocks), value)
         if self.cuts is not None:
             value = lax.stop_gradient(value) + self.cuts[len(self.blocks) - 1]
         return value

@@ -57,9 +57,9 @@ def together(config: TrainConfig) -> int:
 
 
 def merit(curves: Curves, i: int) -> tuple[float, float]:
-    """Last validation accuracy and, among equals, minus the last validation loss; -1 if it diverged."""
-    accuracy, loss = curves[-1].val_accuracy[i], curves[-1].val_loss[i]
-    return (float(accuracy), -float(loss)) if np.isfinite(accuracy) else (-1.0, 0.0)
+    """Last validation metric and, among equals, minus the last validation loss; -1 if it diverged."""
+    metric, loss = curves[-1].val_metric[i], curves[-1].val_loss[i]
+    return (float(metric), -float(loss)) if np.isfinite(metric) else (-1.0, 0.0)
 
 
 def pick(curves: Curves, among: list[int]) -> int:

@@ -17,6 +17,7 @@ from jaxnas.training.layout import Layout
 from jaxnas.training.population import (
     EpochMetrics,
     Population,
+    Recipe,
     init_population,
     train_population,
 )
@@ -162,7 +163,7 @@ class _Program:
             population=population,
             start_epoch=len(curves),
             alive=survivors(rungs, measure, curves) if curves else None,
-            dtype=config.dtype if isinstance(config, TrainConfig) else "float32",
+            recipe=Recipe(config.dtype) if isinstance(config, TrainConfig) else Recipe(),
             survivors=lambda epoch, metrics: survivors(rungs, measure, curves),
             on_epoch=on_epoch,
         )

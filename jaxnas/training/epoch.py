@@ -15,45 +15,81 @@ from jaxnas.errors import unknown
 from jaxnas.network import Network, Variables
 from jaxnas.nn.noise import Noise
 from jaxnas.training.augmentation import augment
-from jaxnas.training.hyper import Hyper, cross_entropy, optimizer, schedule
+from jaxnas.training.hyper import Hyper, fresh_state, optimizer, schedule, smoothed
 from jaxnas.training.layout import Layout, spread
+from jaxnas.training.objective import Objective, distillation
 
 DTYPES = ("float32", "bfloat16")
 
 
 class Population(NamedTuple):
-    """The state of a population: every leaf has the capacity as its first axis."""
+    """The state of a population: every leaf has the capacity as its first axis.
+
+    `optimizer` is what the optimizer remembers, by name; `average` the mean of the variables over steps
+    where candidates have one, else None.
+    """
 
     variables: Variables
-    optimizer: Any
+    optimizer: dict[str, Any]
     seeds: jax.Array
+    average: Variables | None = None
+
+
+type Augmenter = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Array, jax.Array]]
+"""From a key, images `[B, H, W, C]` as networks read them, targets `[B, classes]` and one candidate's
+`Hyper.policy` to images and targets; hashable, as it is compiled in."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How candidates are trained beyond their hyper-parameters, alike for all of a program.
+
+    `dtype` is what networks are computed in, `float32` or `bfloat16`; weights, batch statistics and losses
+    are float32 all the same. `augmenter` reads `Hyper.policy`. `teacher` is the network whose logits are
+    learned by the weight `Hyper.distill`, its variables and architecture given with the data.
+    """
+
+    dtype: str = "float32"
+    optimizer: str = "sgd"
+    objective: Objective = Objective()
+    augmenter: Augmenter | None = None
+    teacher: Network | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise unknown("dtype", self.dtype, DTYPES)
+        fresh_state((), self.optimizer)  # refuses another name
 
 
 @dataclass(frozen=True)
 class Options:
     """What a program is compiled for.
 
-    `noise` has dropout and drop-path in it, `augment` the operations on images; where every candidate's
-    rates are 0 neither is needed. `dtype` is what networks are computed in, `float32` or `bfloat16`;
-    weights, batch statistics and losses are float32 all the same.
+    `noise` has dropout and drop-path in it, `distorts` feature maps too, `augment` the operations on
+    images, `averages` the mean over steps; where every candidate's rates are 0 none is needed.
     """
 
     batch_size: int
     noise: bool = False
     augment: bool = False
-    dtype: str = "float32"
+    distorts: bool = False
+    averages: bool = False
+    recipe: Recipe = Recipe()
 
     @classmethod
-    def of(cls, hyper: Hyper, batch_size: int, dtype: str = "float32") -> "Options":
+    def of(cls, hyper: Hyper, batch_size: int, recipe: Recipe = Recipe()) -> "Options":
         """What candidates of these hyper-parameters need."""
-        if dtype not in DTYPES:
-            raise unknown("dtype", dtype, DTYPES)
-        noise, images = (hyper.dropout, hyper.drop_path), (hyper.flip, hyper.shift, hyper.cutout)
+
+        def some(*rates: Any) -> bool:
+            return any(np.any(np.asarray(v) != 0) for v in rates)
+
         return cls(
             batch_size,
-            noise=any(np.any(np.asarray(v) != 0) for v in noise),
-            augment=any(np.any(np.asarray(v) != 0) for v in images),
-            dtype=dtype,
+            noise=some(hyper.dropout, hyper.drop_path, hyper.distortion),
+            augment=some(hyper.flip, hyper.shift, hyper.cutout),
+            distorts=some(hyper.distortion),
+            averages=some(hyper.ema),
+            recipe=recipe,
         )
 
 
@@ -86,14 +122,17 @@ def train_epoch(
     data: tuple[jax.Array, jax.Array],
     which: jax.Array,
     progress: tuple[jax.Array, jax.Array],
+    teacher: Any = None,
 ) -> tuple[Population, jax.Array]:
     """One epoch of the candidates that `which: bool[N]` names; the state and mean losses `[N]`.
 
-    `progress` is (epochs done, epochs in all). Candidates not named keep their state and report NaN.
+    `progress` is (epochs done, epochs in all), `int32[N]` each. `teacher` is the variables and the
+    architecture of the teacher, where the recipe has one. Candidates not named keep their state and
+    report NaN.
     """
 
     def one(state: tuple[Population, jax.Array], member: Any, shared: Any) -> Any:
-        (candidate, _), (arch, hyper), ((x, y), progress) = state, member, shared
+        (candidate, _), (arch, hyper, progress), ((x, y), teacher) = state, member, shared
         order = epoch_order(candidate.seeds, progress[0], len(x))
 
         def read(places: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -103,11 +142,12 @@ def train_epoch(
         steps = len(x) // _own_batch(hyper, options)
         start = (candidate, jnp.zeros(()))
         piece = (0, steps, steps)
-        candidate, total = _steps(network, options, start, arch, hyper, read, piece, progress)
+        program = _Program(network, options, arch, hyper, teacher)
+        candidate, total = _steps(program, start, read, piece, progress)
         return candidate, total / steps
 
     start = (population, jnp.full(archs.shape[0], jnp.nan))
-    return spread(one, layout, start, (archs, hyper), (data, progress), which)
+    return spread(one, layout, start, (archs, hyper, progress), (data, teacher), which)
 
 
 @partial(jax.jit, static_argnames=("network", "options", "layout"), donate_argnames="state")
@@ -121,6 +161,7 @@ def train_window(
     window: Window,
     which: jax.Array,
     progress: tuple[jax.Array, jax.Array],
+    teacher: Any = None,
 ) -> tuple[Population, jax.Array]:
     """The steps of a window of an epoch, as those of `train_epoch`; the state and sums of losses `[N]`.
 
@@ -129,7 +170,7 @@ def train_window(
     images, apart = (window.x, window.y), window.x.ndim == 5
 
     def one(state: tuple[Population, jax.Array], member: Any, shared: Any) -> Any:
-        (arch, hyper, own), (common, start, size, progress) = member, shared
+        (arch, hyper, own, progress), (common, start, size, teacher) = member, shared
         x, y = own if apart else common
 
         def read(places: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -138,10 +179,11 @@ def train_window(
         batch = _own_batch(hyper, options)
         last = jnp.minimum(size, start + len(x)) // batch
         piece = (start // batch, last, size // batch)
-        return _steps(network, options, state, arch, hyper, read, piece, progress)
+        program = _Program(network, options, arch, hyper, teacher)
+        return _steps(program, state, read, piece, progress)
 
-    members = (archs, hyper, images if apart else None)
-    common = (None if apart else images, window.start, window.size, progress)
+    members = (archs, hyper, images if apart else None, progress)
+    common = (None if apart else images, window.start, window.size, teacher)
     return spread(one, layout, state, members, common, which)
 
 
@@ -158,12 +200,19 @@ def _own_batch(hyper: Hyper, options: Options) -> jax.Array:
     return jnp.round(hyper.batch_share * options.batch_size).astype(jnp.int32)
 
 
+class _Program(NamedTuple):
+    """What the steps of one candidate read."""
+
+    network: Network
+    options: Options
+    arch: jax.Array
+    hyper: Hyper
+    teacher: Any
+
+
 def _steps(
-    network: Network,
-    options: Options,
+    program: _Program,
     state: tuple[Population, jax.Array],
-    arch: jax.Array,
-    hyper: Hyper,
     read: Read,
     piece: tuple[Any, Any, Any],
     progress: tuple[jax.Array, jax.Array],
@@ -173,52 +222,73 @@ def _steps(
     `piece` is (first, last, steps of the whole epoch); `state` the candidate, and the sum of its losses.
     """
     candidate, total = state
+    options, hyper, kind = program.options, program.hyper, program.options.recipe.optimizer
     (first, last, steps), (epoch, epochs) = piece, progress
     own_batch, key = _own_batch(hyper, options), _epoch_key(candidate.seeds, epoch)
     # A smaller batch comes several times over, which is the same mean and the same batch norm.
     places = jnp.arange(options.batch_size) % own_batch
 
     def step(number: jax.Array, state: Any) -> Any:
-        variables, momentum, total = state
+        variables, memory, average, total = state
         x, y = read(number * own_batch + places)
-        done = (epoch * steps + number + 0.5) / (epochs * steps)
-        update = optimizer(hyper, schedule(hyper, done))
-        inputs = (x, y, jax.random.fold_in(key, number))
+        behind = epoch * steps + number
+        done = (behind + 0.5) / (epochs * steps)
+        update = optimizer(hyper, schedule(hyper, done), kind)
+        inputs = (x, y, jax.random.fold_in(key, number), done)
         (loss, statistics), gradient = jax.value_and_grad(_loss, has_aux=True)(
-            variables.params, network, options, variables, arch, hyper, inputs
+            variables.params, program, variables, inputs
         )
-        updates, momentum = update.update(gradient, momentum, variables.params)
-        params = optax.apply_updates(variables.params, updates)
-        return Variables(params, statistics), momentum, total + loss
+        before = _remembered(update, variables.params, memory, behind)
+        updates, after = update.update(gradient, before, variables.params)
+        variables = Variables(optax.apply_updates(variables.params, updates), statistics)
+        memory = {name: optax.tree.get(after, name) for name in memory}
+        if options.averages:
+            average = _averaged(average, variables, hyper.ema, behind)
+        return variables, memory, average, total + loss
 
-    start = optimizer(hyper, 0.0).init(candidate.variables.params)
-    start = optax.tree.set(start, trace=candidate.optimizer)
-    variables, momentum, total = lax.fori_loop(
-        first, last, step, (candidate.variables, start, total)
-    )
-    trace = optax.tree.get(momentum, "trace")
-    return Population(variables, trace, candidate.seeds), total
+    start = (candidate.variables, candidate.optimizer, candidate.average, total)
+    variables, memory, average, total = lax.fori_loop(first, last, step, start)
+    return Population(variables, memory, candidate.seeds, average), total
+
+
+def _remembered(
+    update: optax.GradientTransformation, params: Any, memory: dict[str, Any], behind: jax.Array
+) -> Any:
+    """The optimizer's state from what it remembers and the number of steps behind it."""
+    state = update.init(params)
+    counts = {"count": jnp.asarray(behind, jnp.int32)} if "mu" in memory else {}
+    return optax.tree.set(state, **memory, **counts)
+
+
+def _averaged(average: Any, variables: Variables, decay: jax.Array, behind: jax.Array) -> Any:
+    """The running mean of variables, which follows sooner in the beginning."""
+    decay = jnp.minimum(decay, (1 + behind) / (10 + behind))
+    return jax.tree.map(lambda a, b: a + (1 - decay) * (b - a), average, variables)
 
 
 def _loss(
     params: Any,
-    network: Network,
-    options: Options,
+    program: _Program,
     variables: Variables,
-    arch: jax.Array,
-    hyper: Hyper,
-    inputs: tuple[jax.Array, jax.Array, jax.Array],
+    inputs: tuple[jax.Array, jax.Array, jax.Array, jax.Array],
 ) -> tuple[jax.Array, Any]:
-    x, y, key = inputs
+    network, options, arch, hyper, teacher = program
+    recipe, (x, y, key, done) = options.recipe, inputs
     for_images, for_noise = jax.random.split(key)
+    targets = smoothed(y, network.classes, hyper.label_smoothing)
     if options.augment:
         x = augment(for_images, x, hyper)
+    if recipe.augmenter is not None:
+        x, targets = recipe.augmenter(jax.random.fold_in(for_images, 1), x, targets, hyper.policy)
     noise = None
     if options.noise:
         rates = {"drop_path": hyper.drop_path, "dropout": hyper.dropout}
+        # As published, the share grows to its end over the training.
+        rates |= {"distortion": hyper.distortion * done} if options.distorts else {}
         noise = Noise.draw(for_noise, arch.shape[0], x.shape[0], **rates)
-    if options.dtype != "float32":
-        params, x = jax.tree.map(lambda a: a.astype(options.dtype), (params, x))
+    images = x
+    if recipe.dtype != "float32":
+        params, x = jax.tree.map(lambda a: a.astype(recipe.dtype), (params, x))
     outputs = network.apply(
         variables._replace(params=params),
         arch,
@@ -227,4 +297,9 @@ def _loss(
         noise=noise,
         distinct=hyper.batch_share,
     )
-    return cross_entropy(outputs.logits, y, hyper.label_smoothing), outputs.statistics
+    loss = recipe.objective(outputs.logits, targets)
+    if recipe.teacher is not None:
+        taught = recipe.teacher.apply(*teacher, images, batch_norm="running").logits
+        learned = distillation(outputs.logits, lax.stop_gradient(taught), hyper.temperature)
+        loss = (1 - hyper.distill) * loss + hyper.distill * learned
+    return loss, outputs.statistics

@@ -16,8 +16,8 @@ SOTL_EPOCHS = 1
 
 
 def last_seen(curves: Curves) -> np.ndarray:
-    """The last validation accuracy: what is expected to stay as it is."""
-    return curves[-1].val_accuracy
+    """The last validation metric (accuracy, if no other): what is expected to stay as it is."""
+    return curves[-1].val_metric
 
 
 def sotl(curves: Curves) -> np.ndarray:

@@ -16,19 +16,24 @@ import numpy as np
 
 from jaxnas.errors import InputError
 from jaxnas.network import Network, Variables
-from jaxnas.training.epoch import Options, Population, train_epoch
+from jaxnas.training.epoch import Options, Population, Recipe, train_epoch
 from jaxnas.training.evaluation import evaluate_population
-from jaxnas.training.hyper import Hyper
+from jaxnas.training.hyper import Hyper, fresh_state
 from jaxnas.training.layout import Layout, padded, to_host
 from jaxnas.training.stream import StreamedData, evaluate_streamed, stream_epoch
 
 
 class EpochMetrics(NamedTuple):
-    """One epoch of one population, `[N]` each; NaN marks candidates that were not trained any more."""
+    """One epoch of one population, `[N]` each; NaN marks candidates that were not trained any more.
+
+    `val_metric` is what candidates are compared by: the accuracy, or another of
+    `jaxnas.training.metrics.METRICS`.
+    """
 
     train_loss: np.ndarray
     val_loss: np.ndarray
     val_accuracy: np.ndarray
+    val_metric: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -41,28 +46,66 @@ class TrainingData:
     y_val: jax.Array
 
 
-def init_population(network: Network, seeds: np.ndarray, archs: np.ndarray) -> Population:
+def init_population(
+    network: Network,
+    seeds: np.ndarray,
+    archs: np.ndarray,
+    *,
+    optimizer: str = "sgd",
+    averages: bool = False,
+) -> Population:
     """Fresh candidates, one a seed; equal seeds give equal weights.
 
-    There may be more seeds than `archs: int32[N, P]`: places that are kept free.
+    There may be more seeds than `archs: int32[N, P]`: places that are kept free. `optimizer` is the
+    recipe's; `averages` are kept where some `Hyper.ema` is above 0.
     """
-    return _init(network, jnp.asarray(seeds, jnp.uint32), padded(archs, len(seeds)))
+    rows = padded(archs, len(seeds))
+    return _init(network, optimizer, averages, jnp.asarray(seeds, jnp.uint32), rows)
 
 
-def population_of(members: Sequence[Variables], seeds: np.ndarray) -> Population:
+def population_of(
+    members: Sequence[Variables],
+    seeds: np.ndarray,
+    *,
+    optimizer: str = "sgd",
+    averages: bool = False,
+) -> Population:
     """Candidates that begin with given variables, as those of `jaxnas.morphisms.morph`."""
     variables = jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
-    momentum = jax.tree.map(jnp.zeros_like, variables.params)
-    return Population(variables, momentum, jnp.asarray(seeds, jnp.uint32))
+    return _begun(variables, jnp.asarray(seeds, jnp.uint32), optimizer, averages)
 
 
-@partial(jax.jit, static_argnames="network")
-def _init(network: Network, seeds: jax.Array, archs: jax.Array) -> Population:
+@partial(jax.jit, static_argnames=("network", "optimizer", "averages"))
+def _init(
+    network: Network, optimizer: str, averages: bool, seeds: jax.Array, archs: jax.Array
+) -> Population:
     def one(seed: jax.Array, arch: jax.Array) -> Variables:
         return network.specialise(network.init(jax.random.key(seed)), arch)
 
-    variables = jax.vmap(one)(seeds, archs)
-    return Population(variables, jax.tree.map(jnp.zeros_like, variables.params), seeds)
+    return _begun(jax.vmap(one)(seeds, archs), seeds, optimizer, averages)
+
+
+def _begun(variables: Variables, seeds: jax.Array, optimizer: str, averages: bool) -> Population:
+    memory = fresh_state(variables.params, optimizer)
+    # A copy, since the state is given up to the program that trains it.
+    average = jax.tree.map(jnp.copy, variables) if averages else None
+    return Population(variables, memory, seeds, average)
+
+
+def final_variables(population: Population, hyper: Hyper) -> Variables:
+    """What candidates are evaluated by: their average where they have one, else their variables."""
+    if population.average is None:
+        return population.variables
+    averaged = hyper.stretched(len(population.seeds)).ema > 0
+    return _chosen(averaged, population.average, population.variables)
+
+
+@jax.jit
+def _chosen(which: jax.Array, a: Variables, b: Variables) -> Variables:
+    def choose(x: jax.Array, y: jax.Array) -> jax.Array:
+        return jnp.where(which.reshape(-1, *(1,) * (x.ndim - 1)), x, y)
+
+    return jax.tree.map(choose, a, b)
 
 
 def train_population(
@@ -76,7 +119,9 @@ def train_population(
     population: Population,
     start_epoch: int = 0,
     alive: np.ndarray | None = None,
-    dtype: str = "float32",
+    recipe: Recipe = Recipe(),
+    teacher: Any = None,
+    metric: str = "accuracy",
     layout: Layout | None = None,
     survivors: Callable[[int, EpochMetrics], np.ndarray] | None = None,
     on_epoch: Callable[[int, Population, EpochMetrics], None] = lambda e, p, m: None,
@@ -100,7 +145,9 @@ def train_population(
         population: what to begin with, `init_population` or `population_of`.
         start_epoch: how many epochs `population` has behind it.
         alive: `bool[N]`, who is trained at all; None: everybody.
-        dtype: what networks are computed in, `float32` or `bfloat16`.
+        recipe: precision, optimizer, objective, augmentation and teacher of all.
+        teacher: the variables and the architecture of `recipe.teacher`.
+        metric: what `EpochMetrics.val_metric` is, a name of `jaxnas.training.metrics.METRICS`.
         layout: how candidates share the devices; None: `Layout.fitting(capacity)`.
         survivors: called after `on_epoch` with the same epoch and its metrics, gives `bool[N]`: who is
             trained on (`jaxnas.training.fidelity`); None: everybody.
@@ -114,48 +161,103 @@ def train_population(
     capacity = population.seeds.shape[0]
     if n > capacity:
         raise InputError(f"{n} architectures do not fit a population of capacity {capacity}.")
-    train, images, evaluate, size = _handled(data)
-    if batch_size > size:
-        raise InputError(f"The batch size {batch_size} exceeds the {size} training images.")
     layout = Layout.fitting(capacity) if layout is None else layout
-    options = Options.of(hyper, batch_size, dtype)
-    hyper = jax.tree.map(lambda a: np.resize(np.asarray(a, np.float32), capacity), hyper)
-    _check_batches(hyper.batch_share, batch_size)
+    options = Options.of(hyper, batch_size, recipe)
+    hyper = hyper.stretched(capacity)
+    check(data, hyper, population, options)
     alive = np.ones(n, bool) if alive is None else alive.copy()
     rows = padded(archs, capacity)
     population = layout.dealt(population)
     for epoch in range(start_epoch, epochs):
-        population, losses = train(
-            network,
-            options,
-            layout,
-            population,
-            rows,
-            hyper,
-            images,
-            np.resize(np.append(alive, np.zeros(capacity - n, bool)), capacity),
-            (np.int32(epoch), np.int32(epochs)),
+        which = np.append(alive, np.zeros(capacity - n, bool))
+        progress = (np.full(capacity, epoch, np.int32), np.full(capacity, epochs, np.int32))
+        population, losses = trained_on(
+            network, options, layout, population, rows, hyper, data, which, progress, teacher
         )
-        train_loss = np.array(to_host(losses)[:n])
+        train_loss = losses[:n]
         alive &= np.isfinite(train_loss)
-        val_loss, val_accuracy = evaluate(
-            network, population.variables, archs, which=alive, layout=layout
-        )
+        final = final_variables(population, hyper)
+        judged = judge(network, final, archs, data, which=alive, layout=layout, metric=metric)
         lost = np.where(alive, 0, np.nan)
-        metrics = EpochMetrics(train_loss + lost, val_loss, val_accuracy)
+        metrics = EpochMetrics(train_loss + lost, *judged)
         on_epoch(epoch + 1, population, metrics)
         if survivors is not None:
             alive &= survivors(epoch + 1, metrics)
     return population
 
 
-def _handled(data: TrainingData | StreamedData) -> tuple[Callable, Any, Callable, int]:
-    """What trains an epoch, on what; what evaluates; the number of training images."""
+def trained_on(
+    network: Network,
+    options: Options,
+    layout: Layout,
+    population: Population,
+    rows: np.ndarray,
+    hyper: Hyper,
+    data: TrainingData | StreamedData,
+    which: np.ndarray,
+    progress: tuple[np.ndarray, np.ndarray],
+    teacher: Any = None,
+) -> tuple[Population, np.ndarray]:
+    """One epoch of some members, each at its own place of its training: the state, which is used up, and
+    mean losses `[N]`.
+
+    All arrays have the capacity N as their first axis: `rows: int32[N, P]`, `which: bool[N]`, `progress`
+    epochs done and in all, `int32[N]`. Hyper-parameters may be others than in the epoch before.
+    """
+    streamed = isinstance(data, StreamedData)
+    train: Callable[..., Any] = stream_epoch if streamed else train_epoch
+    images = data.train if streamed else (data.x, data.y)
+    population, losses = train(
+        network, options, layout, population, rows, hyper, images, which, progress, teacher
+    )
+    return population, np.array(to_host(losses))
+
+
+def judge(
+    network: Network,
+    variables: Variables,
+    archs: np.ndarray,
+    data: TrainingData | StreamedData,
+    *,
+    which: np.ndarray | None = None,
+    layout: Layout | None = None,
+    metric: str = "accuracy",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Loss, accuracy and metric on the validation images, `[N]` each."""
+    how: dict[str, Any] = {"which": which, "layout": layout, "metric": metric}
     if isinstance(data, StreamedData):
-        evaluate = partial(evaluate_streamed, images=data.val)
-        return stream_epoch, data.train, evaluate, len(data.train)
-    evaluate = partial(evaluate_population, x=data.x_val, y=data.y_val)
-    return train_epoch, (data.x, data.y), evaluate, len(data.x)
+        return evaluate_streamed(network, variables, archs, data.val, **how)
+    return evaluate_population(network, variables, archs, data.x_val, data.y_val, **how)
+
+
+def check(
+    data: TrainingData | StreamedData, hyper: Hyper, population: Population, options: Options
+) -> None:
+    """Refuse what `trained_on` cannot do, `hyper` being stretched to the capacity.
+
+    Raises:
+        InputError: a batch larger than the data, a share of the batch that is no whole divisor of it, or a
+            state without what the optimizer or an average needs.
+    """
+    size = len(data.train if isinstance(data, StreamedData) else data.x)
+    if options.batch_size > size:
+        raise InputError(f"The batch size {options.batch_size} exceeds the {size} training images.")
+    _check_batches(hyper.batch_share, options.batch_size)
+    _check_state(population, options)
+
+
+def _check_state(population: Population, options: Options) -> None:
+    wanted, kind = set(fresh_state((), options.recipe.optimizer)), options.recipe.optimizer
+    if set(population.optimizer) != wanted:
+        raise InputError(
+            f"The population remembers {', '.join(population.optimizer)}, but {kind} needs "
+            f"{', '.join(wanted)}; make it with init_population(..., optimizer={kind!r})."
+        )
+    if options.averages and population.average is None:
+        raise InputError(
+            "Hyper.ema is above 0, but the population has no averages; make it with "
+            "init_population(..., averages=True)."
+        )
 
 
 def _check_batches(share: np.ndarray, batch_size: int) -> None:

@@ -133,7 +133,8 @@ def stream_epoch(
     hyper: Hyper,
     images: Streamed,
     which: np.ndarray,
-    progress: tuple[Any, Any],
+    progress: tuple[np.ndarray, np.ndarray],
+    teacher: Any = None,
 ) -> tuple[Population, np.ndarray]:
     """`jaxnas.training.epoch.train_epoch` on images that are streamed.
 
@@ -144,14 +145,17 @@ def stream_epoch(
     batch = np.round(np.asarray(hyper.batch_share) * options.batch_size).astype(int)
     state = (population, layout.dealt(jnp.asarray(np.zeros(len(seeds), np.float32))))
     used = int((n // batch * batch)[which].max(initial=0))
-    orders = {s: np.asarray(_order(s, progress[0], n))[:used] for s in np.unique(seeds[which])}
-    apart = len(set(seeds.tolist())) > 1
+    own = list(zip(seeds.tolist(), progress[0].tolist(), strict=True))
+    named = {own[row] for row in np.flatnonzero(which)}
+    orders = {o: np.asarray(_order(np.uint32(o[0]), np.int32(o[1]), n))[:used] for o in named}
+    apart = len(set(own)) > 1
     length = images.window(options.batch_size, n, rows=len(seeds) if apart else 1)
 
     def indices(number: int) -> np.ndarray:
         found = np.full((len(seeds), length), -1) if apart else np.full((1, length), -1)
         for row in np.flatnonzero(which) if apart else (0,):
-            part = orders[seeds[row]][number * length :][:length]
+            part = orders[own[row] if apart else own[np.flatnonzero(which)[0]]]
+            part = part[number * length :][:length]
             found[row, : len(part)] = part
         return found if apart else found[0]
 
@@ -159,7 +163,9 @@ def stream_epoch(
         x, y = layout.dealt((x, y)) if apart else (x, y)
         window = Window(jnp.asarray(x), jnp.asarray(y), np.int32(number * length), np.int32(n))
         jax.block_until_ready(state)  # so that no more than one window waits on the device
-        state = train_window(network, options, layout, state, archs, hyper, window, which, progress)
+        state = train_window(
+            network, options, layout, state, archs, hyper, window, which, progress, teacher
+        )
     population, totals = state
     steps = (n // batch).astype(np.float32)
     return population, np.where(which, to_host(totals) / steps, np.nan)
@@ -173,7 +179,8 @@ def evaluate_streamed(
     *,
     which: np.ndarray | None = None,
     layout: Layout | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
+    metric: str = "accuracy",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`jaxnas.training.evaluation.evaluate_population` on images that are streamed."""
     n = len(images)
     length = images.window(EVALUATION_BATCH, n)
@@ -187,7 +194,9 @@ def evaluate_streamed(
             x = x.reshape(-1, EVALUATION_BATCH, *images.shape)
             yield jnp.asarray(x), jnp.asarray(y.reshape(-1, EVALUATION_BATCH))
 
-    return evaluate_pieces(network, variables, archs, pieces(), n, which=which, layout=layout)
+    return evaluate_pieces(
+        network, variables, archs, pieces(), n, which=which, layout=layout, metric=metric
+    )
 
 
 def check_installed() -> Any:

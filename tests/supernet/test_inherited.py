@@ -187,7 +187,7 @@ class TestWarmStart:
 
     def test_calibrated_candidates_are_worth_what_they_inherit(self, tiny, trained):
         population = inherit(tiny, trained, ARCHS, seeds=self.SEEDS, calibration=BATCHES)
-        loss, accuracy = evaluate_population(tiny, population.variables, ARCHS, X_VAL, Y_VAL)
+        loss, accuracy, _ = evaluate_population(tiny, population.variables, ARCHS, X_VAL, Y_VAL)
         found = evaluate(tiny, trained)
         np.testing.assert_allclose(loss, found.loss, rtol=1e-4)
         np.testing.assert_allclose(accuracy, found.accuracy, atol=1e-6)

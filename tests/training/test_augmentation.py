@@ -10,7 +10,7 @@ from helpers import assert_trees_close, assert_trees_equal
 from jaxnas.errors import InputError
 from jaxnas.training.augmentation import augment
 from jaxnas.training.hyper import Hyper
-from jaxnas.training.population import Options
+from jaxnas.training.population import Options, Recipe
 
 SHAPES = [(6, 8, 8, 3), (5, 4, 7, 1), (4, 9, 3, 2)]
 """Square, and grey and other images that are not."""
@@ -180,7 +180,7 @@ class TestTraining:
 class TestHalfPrecision:
     @pytest.fixture
     def half(self, tiny):
-        return train(tiny, dtype="bfloat16", batch_size=8)
+        return train(tiny, recipe=Recipe("bfloat16"), batch_size=8)
 
     def test_losses_are_near_and_not_equal(self, half, plain):
         for (_, found), (_, expected) in zip(half, plain, strict=True):
@@ -197,7 +197,7 @@ class TestHalfPrecision:
 
     def test_an_unknown_one_is_refused(self, tiny):
         with pytest.raises(InputError, match=r"float16.*bfloat16"):
-            train(tiny, dtype="float16")
+            train(tiny, recipe=Recipe("float16"))
 
 
 class TestOptions:

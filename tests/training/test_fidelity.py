@@ -19,7 +19,7 @@ NAN = np.nan
 def epoch(train_loss, val_accuracy=None):
     loss = np.array(train_loss, float)
     accuracy = -loss if val_accuracy is None else np.array(val_accuracy, float)
-    return EpochMetrics(loss, loss + 1, accuracy)
+    return EpochMetrics(loss, loss + 1, accuracy, accuracy)
 
 
 class TestRungs:

@@ -50,8 +50,8 @@ class TestSchedule:
 class TestRows:
     def test_constant(self):
         hyper = Hyper.constant(2, warmup=0.25, drop_path=0.5, batch_share=0.5)
-        assert all(v.shape == (2,) and v.dtype == np.float32 for v in hyper)
-        named = {name: v.tolist() for name, v in hyper._asdict().items()}
+        assert all(v.shape == (2,) and v.dtype == np.float32 for v in jax.tree.leaves(hyper))
+        named = {name: v.tolist() for name, v in hyper._asdict().items() if v is not None}
         assert named["warmup"] == [0.25, 0.25]
         assert named["drop_path"] == named["batch_share"] == [0.5, 0.5]
         assert named["dropout"] == named["flip"] == named["shift"] == named["cutout"] == [0, 0]
