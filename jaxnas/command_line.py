@@ -16,8 +16,11 @@ Short names set a key in every stage that has it; a stage's own flag goes before
   --proxies a,b      --rank.proxies a,b       --sample N      --rank.sample N
   --top N            --train.top N            --repeats N     --rank.repeats N
   --trainer NAME     --train.trainer NAME     --epochs N      --train.epochs and --finish.epochs
+  --tuner NAME       --tune.tuner NAME        --stages a,b    --pipeline a,b
+  --metric NAME, --loss NAME, --class-weights a,b
+                     --objective.*
   --batch-size N, --channels N, --cells N[,N...], --resolution N
-                     --rank.*, --train.* and --finish.*
+                     --rank.*, --train.*, --tune.*, --augment.* and --finish.*
   --config FILE.yaml the same names in YAML; flags go before it
 
 Exit codes: 0, 2 for bad input, 1 otherwise. An interrupted run continues with --resume --out DIR.

@@ -10,177 +10,33 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from jaxnas.budget import Budget
 from jaxnas.errors import InputError, unknown
+from jaxnas.sections import (
+    AugmentConfig,
+    DataConfig,
+    ExportConfig,
+    FinishConfig,
+    LimitsConfig,
+    ObjectiveConfig,
+    RankConfig,
+    TrainConfig,
+    TuneConfig,
+)
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
 
-    # Made at run time by jsonargparse, which static tools cannot follow.
-    type NonNegativeFloat = float
     type NonNegativeInt = int
-    type PositiveFloat = float
-    type PositiveInt = int
 else:
-    from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+    from jsonargparse.typing import NonNegativeInt
 
-STAGES = ("rank", "train", "finish")
+STAGES = ("rank", "train", "tune", "augment", "finish", "export")
+RESERVED = ("compress",)
+"""Names that stages to come will have."""
 PRESETS: dict[str, tuple[str, ...]] = {"quick": ("rank", "train", "finish"), "full": STAGES}
 DTYPES = ("float32", "bfloat16")
 EXPLORE = ("random", "evolution", "pruning", "perturbation")
 EXECUTORS = ("auto", "shared_prefix", "per_architecture")
 STREAM = ("auto", "always", "never")
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Data: which images or table, and how they are split.
-
-    Args:
-        source: digits (scikit-learn's, embedded) | NAME of a tfds image data set | FILE.npz with x_train,
-            y_train and optionally x_test, y_test | FOLDER of class folders | a table, FILE.csv, .csv.gz,
-            .tsv or .parquet; short: --data
-        dir: where tfds keeps its data; short: --data-dir
-        target: column of a table that holds the class; null: the one called label, target, class or y,
-            else the last
-        split_seed: seed of the train/validation/test split
-        val_fraction: share of the images for validation
-        test_fraction: share for the test, where the data brings no test set
-        stream: where candidates' images lie: never (on the device) | always (on the host, streamed by
-            the extra jaxnas[stream]) | auto (streamed if they take over a quarter of its memory)
-    """
-
-    source: str = "digits"
-    dir: str | None = None
-    target: str | None = None
-    split_seed: NonNegativeInt = 0
-    val_fraction: PositiveFloat = 0.2
-    test_fraction: PositiveFloat = 0.2
-    stream: str = "auto"
-
-
-@dataclass(frozen=True)
-class RankConfig:
-    """Rank: score every architecture without training.
-
-    Args:
-        proxies: training-free scores, separated by commas; null: the space's own, naswot,params for
-            most; short: --proxies
-        sample: rank so many architectures, found as explore says; 0: all; null: all, or some thousands
-            where a space is too large; short: --sample
-        explore: how those that are ranked are found where not all are: random | evolution (bred by their
-            scores) | pruning (TE-NAS) | perturbation (Zero-Cost-PT), each of these two with what lies
-            around its find; null: evolution where a space is too large to list, else random
-        combine: how several scores make one: log_rank | rank_mean | vote; null: log_rank, or that of
-            the preset named in proxies
-        executor: shared_prefix (for proxies that need a forward pass alone) | per_architecture | auto
-        repeats: initialisations and batches that scores are the mean of; null: 1, or the preset's;
-            short: --repeats
-        dtype: what networks are computed in: float32 | bfloat16
-        batch_size: images that scores are computed on; null: 32, or the preset's
-        channels: channels of the scored networks; null: the space's own, 16 for nasbench201
-        cells: their cells in each stage, as in 5,5,5; null: the space's own, 1 for nasbench201
-        resolution: side of their images; null: the space's own, or the data's if smaller
-    """
-
-    proxies: tuple[str, ...] | None = None
-    sample: NonNegativeInt | None = None
-    explore: str | None = None
-    combine: str | None = None
-    repeats: PositiveInt | None = None
-    dtype: str = "float32"
-    executor: str = "auto"
-    batch_size: PositiveInt | None = None
-    channels: PositiveInt | None = None
-    cells: tuple[PositiveInt, ...] | None = None
-    resolution: PositiveInt | None = None
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Train: the best candidates for a short time, all in one program; or one super-net for all.
-
-    Args:
-        trainer: population (each candidate its own weights) | a super-net as spos (candidates inherit its
-            weights) | a search by gradient as gdas (what is found is the winner); `python -m
-            jaxnas.supernet` lists them all; short: --trainer
-        strategy: who is trained next: default (the ranking's best, then those that a predictor fitted to
-            what has been trained points to) | proxy (the ranking's order) | another of `python -m
-            jaxnas.strategies`, its parameters after colons; short: --strategy
-        budget: how much the strategy may train: a number of trainings, or a time of ranking and training
-            as 30min (s, min, h); null: twice top; short: --budget
-        top: how many candidates are trained at once; with halving or a super-net, how many of the
-            ranking's best; short: --top
-        baselines: random architectures trained beside them, and the largest one; 0: neither
-        halving: successive halving: after 1, eta, eta^2, ... epochs 1 of eta is trained on; 0: all are
-        measure: what candidates are halved by: last_seen (validation accuracy) | sotl | sotl_e (sums of
-            training losses, of all epochs and the last)
-        sample: architectures that a super-net's weights evaluate, beside the best of the ranking
-        epochs: epochs of each candidate, or of the super-net
-        batch_size: images a step
-        learning_rate: peak learning rate (SGD with Nesterov momentum, cosine)
-        weight_decay: weight decay on kernels
-        dtype: what candidates are computed in: float32 | bfloat16
-        channels: channels of the candidates; null: the space's own, 16 for nasbench201
-        cells: their cells in each stage; null: the space's own, 1,1,1 for nasbench201
-        resolution: side of their images; null: the data's, at most the space's own
-    """
-
-    trainer: str = "population"
-    strategy: str = "default"
-    budget: PositiveInt | str | None = None
-    top: PositiveInt = 8
-    baselines: NonNegativeInt = 8
-    halving: NonNegativeInt = 0
-    measure: str = "last_seen"
-    sample: PositiveInt = 200
-    dtype: str = "float32"
-    epochs: PositiveInt = 3
-    batch_size: PositiveInt = 64
-    learning_rate: PositiveFloat = 0.1
-    weight_decay: NonNegativeFloat = 5e-4
-    channels: PositiveInt | None = None
-    cells: tuple[PositiveInt, ...] | None = None
-    resolution: PositiveInt | None = None
-
-
-@dataclass(frozen=True)
-class FinishConfig:
-    """Finish: train the winner to the end.
-
-    Args:
-        epochs: epochs of the winner
-        batch_size: images a step
-        learning_rate: peak learning rate (SGD with Nesterov momentum, cosine)
-        weight_decay: weight decay on kernels
-        channels: channels of the winner; null: the space's own, 16 for nasbench201
-        cells: its cells in each stage; null: the space's own, 1,1,1 for nasbench201
-        resolution: side of its images; null: the data's, at most the space's own
-    """
-
-    epochs: PositiveInt = 20
-    batch_size: PositiveInt = 64
-    learning_rate: PositiveFloat = 0.1
-    weight_decay: NonNegativeFloat = 5e-4
-    channels: PositiveInt | None = None
-    cells: tuple[PositiveInt, ...] | None = None
-    resolution: PositiveInt | None = None
-
-
-@dataclass(frozen=True)
-class LimitsConfig:
-    """Limits: what the winner may cost at most, at the size it is finished at.
-
-    Args:
-        max_params: parameters; null: no limit; short: --max-params
-        max_macs: multiply-adds of one image; null: no limit; short: --max-macs
-        max_latency: milliseconds of one image; null: no limit; short: --max-latency
-        latency_table: FILE.csv or .parquet with columns arch and latency_ms; null: the networks are timed
-            on this device
-    """
-
-    max_params: PositiveInt | None = None
-    max_macs: PositiveInt | None = None
-    max_latency: PositiveFloat | None = None
-    latency_table: str | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +46,10 @@ class SearchConfig:
     Args:
         space: the search space: a name | FILE.yaml | module:attribute
         preset: quick (rank, train, finish) | full (all stages)
-        stages: rank | rank,train | rank,train,finish, in place of the preset's
+        pipeline: stages in place of the preset's, in order: rank, train, tune, augment, finish, export;
+            short: --stages
+        arch: an architecture to go on with, so that the pipeline needs neither rank nor train
+        tensorboard: write event files for TensorBoard too (needs jaxnas[tensorboard])
         seed: seed of initial weights and batches
         out: directory of the run; null: runs/SPACE-DATA-TIME
         resume: continue the run in --out
@@ -198,29 +57,44 @@ class SearchConfig:
 
     space: str = "nasbench201"
     preset: str = "quick"
-    stages: tuple[str, ...] | None = None
+    pipeline: tuple[str, ...] | None = None
+    arch: str | None = None
+    tensorboard: bool = False
     seed: NonNegativeInt = 0
     out: str | None = None
     resume: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     rank: RankConfig = field(default_factory=RankConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     finish: FinishConfig = field(default_factory=FinishConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     @property
     def active_stages(self) -> tuple[str, ...]:
-        """The stages to run, in order."""
-        return self.stages if self.stages is not None else PRESETS[self.preset]
+        """The stages to run, in order; where an architecture is given, the preset's without its search."""
+        if self.pipeline is not None:
+            return self.pipeline
+        found = self.arch is not None
+        return tuple(s for s in PRESETS[self.preset] if not (found and s in ("rank", "train")))
 
 
 SECTIONS: dict[str, type] = {
     "data": DataConfig,
     "rank": RankConfig,
     "limits": LimitsConfig,
+    "objective": ObjectiveConfig,
     "train": TrainConfig,
+    "tune": TuneConfig,
+    "augment": AugmentConfig,
     "finish": FinishConfig,
+    "export": ExportConfig,
 }
+TRAINING = ("rank", "train", "tune", "augment", "finish")
+"""Sections that have the size of a network and of a batch."""
 SHORT = {
     "data": ("data.source",),
     "data_dir": ("data.dir",),
@@ -229,16 +103,21 @@ SHORT = {
     "repeats": ("rank.repeats",),
     "strategy": ("train.strategy",),
     "budget": ("train.budget",),
+    "stages": ("pipeline",),
+    "metric": ("objective.metric",),
+    "loss": ("objective.loss",),
+    "class_weights": ("objective.class_weights",),
+    "tuner": ("tune.tuner",),
     "max_params": ("limits.max_params",),
     "max_macs": ("limits.max_macs",),
     "max_latency": ("limits.max_latency",),
     "top": ("train.top",),
     "trainer": ("train.trainer",),
     "epochs": ("train.epochs", "finish.epochs"),
-    "batch_size": ("rank.batch_size", "train.batch_size", "finish.batch_size"),
-    "channels": ("rank.channels", "train.channels", "finish.channels"),
-    "cells": ("rank.cells", "train.cells", "finish.cells"),
-    "resolution": ("rank.resolution", "train.resolution", "finish.resolution"),
+    "batch_size": tuple(f"{s}.batch_size" for s in TRAINING),
+    "channels": tuple(f"{s}.channels" for s in TRAINING),
+    "cells": tuple(f"{s}.cells" for s in TRAINING),
+    "resolution": tuple(f"{s}.resolution" for s in TRAINING),
 }
 """Names without a section, and the keys they set; a section's own value goes before."""
 
@@ -423,13 +302,7 @@ def _check(config: SearchConfig) -> None:
     if config.seed >= 2**32:
         raise InputError(f"seed is {config.seed}, expected a whole number below 2^32.")
     _among("preset", config.preset, PRESETS)
-    for stage in config.active_stages:
-        _among("stage", stage, STAGES)
-    if config.active_stages != STAGES[: len(config.active_stages)]:
-        raise InputError(
-            f"stages is {','.join(config.active_stages)}; each stage needs those before it: "
-            "rank | rank,train | rank,train,finish."
-        )
+    _check_pipeline(config)
     _among("executor", config.rank.executor, EXECUTORS)
     if config.rank.explore is not None:
         _among("way to explore", config.rank.explore, EXPLORE)
@@ -444,6 +317,7 @@ def _check(config: SearchConfig) -> None:
     if config.train.budget is not None:
         Budget.parse(config.train.budget)
     _check_alone(config.train)
+    _check_training(config)
     if config.train.halving == 1:
         raise InputError(
             "train.halving is 1, expected 0 (none) or at least 2: 1 of so many is kept."
@@ -458,6 +332,68 @@ def _check(config: SearchConfig) -> None:
             f"data.val_fraction {config.data.val_fraction} and data.test_fraction "
             f"{config.data.test_fraction} leave nothing to train on."
         )
+
+
+def _check_pipeline(config: SearchConfig) -> None:
+    stages = config.active_stages
+    for stage in stages:
+        if stage in RESERVED:
+            raise InputError(f"The stage {stage} is a reserved name; there is no such stage yet.")
+        _among("stage", stage, STAGES)
+    order = [STAGES.index(stage) for stage in stages]
+    if order != sorted(set(order)):
+        raise InputError(
+            f"pipeline is {','.join(stages)}; stages come once each, in the order {', '.join(STAGES)}."
+        )
+    needed = () if config.arch is not None else ("rank", "train")
+    missing = [s for s in needed if s not in stages and order[-1] >= STAGES.index(s)]
+    if "export" in stages and "finish" not in stages:
+        missing.append("finish")
+    if missing:
+        raise InputError(
+            f"pipeline is {','.join(stages)}; each stage needs those before it, here {missing[0]}"
+            + ("" if "finish" in missing else ", or --arch with the architecture to go on with")
+            + "."
+        )
+    if config.arch is not None and "train" in stages:
+        raise InputError(
+            "arch names the architecture to go on with, so that train has nothing to pick."
+        )
+
+
+def _check_training(config: SearchConfig) -> None:
+    """Refuse names and numbers of the stages that train which cannot be."""
+    from jaxnas.training.hyper import OPTIMIZERS, SCHEDULES
+    from jaxnas.training.metrics import get_metric
+    from jaxnas.training.objective import get_loss
+
+    get_metric(config.objective.metric)
+    get_loss(config.objective.loss)
+    finish = config.finish
+    _among("optimizer", finish.optimizer, OPTIMIZERS)
+    _among("schedule", finish.schedule, SCHEDULES)
+    _among("dtype", finish.dtype, DTYPES)
+    for name in (
+        "warmup",
+        "momentum",
+        "label_smoothing",
+        "dropout",
+        "drop_path",
+        "distortion",
+        "ema",
+    ):
+        if (value := getattr(finish, name)) >= 1:
+            raise InputError(f"finish.{name} is {value}, expected a number of at least 0, below 1.")
+    if finish.distill > 1:
+        raise InputError(f"finish.distill is {finish.distill}, expected a number from 0 to 1.")
+    weights = config.objective.class_weights
+    if weights is not None and weights != ("balanced",):
+        for word in weights:
+            if not re.fullmatch(r"\d*\.?\d+(e[+-]?\d+)?", word) or float(word) == 0:
+                raise InputError(
+                    f"objective.class_weights has {word!r}, expected balanced, or a number above 0 for "
+                    "each class."
+                )
 
 
 def _check_alone(train: TrainConfig) -> None:

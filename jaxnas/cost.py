@@ -5,6 +5,7 @@ import time
 import jax
 import jax.numpy as jnp
 
+from jaxnas.config import TRAINING
 from jaxnas.nn.conv import conv2d
 from jaxnas.stages.job import Job
 from jaxnas.stages.train import expected_trainings, seconds_allowed
@@ -22,7 +23,7 @@ def cost_sentence(job: Job) -> str:
     total, parts = 0.0, []
     images = len(job.data.train)
     seconds = 0.0
-    for name in ("train", "finish"):
+    for name in TRAINING[1:]:
         if name not in job.config.active_stages:
             continue
         config = getattr(job.config, name)
@@ -30,13 +31,16 @@ def cost_sentence(job: Job) -> str:
             seconds = limited
             parts.append(f"candidates until {_duration(limited)} are over")
             continue
-        n = expected_trainings(job) if name == "train" else 1
+        epochs = _epochs(job, name)
         macs = float(job.count(config, job.archs).macs.mean())
-        total += STEP_FORWARDS * n * config.epochs * images * macs
-        parts.append(f"{n} x {config.epochs} epochs" if n > 1 else f"1 x {config.epochs} epochs")
+        total += STEP_FORWARDS * epochs * images * macs
+        n = epochs // config.epochs
+        parts.append(f"{n if epochs == n * config.epochs else 1} x {config.epochs} epochs")
     repeats = job.recipe.repeats
     scored = f"{len(job.archs):,} architectures to score without training"
     scored += f", {repeats} times each" if repeats > 1 else ""
+    if "rank" not in job.config.active_stages:
+        scored = "one architecture, which is given"
     if not parts:
         return f"To do: {scored}."
     training = f"To do: {scored}; training {' and '.join(parts)}"
@@ -45,6 +49,19 @@ def cost_sentence(job: Job) -> str:
     took = seconds + total / _multiply_adds_per_second(job)
     work = "" if seconds else f"about {total / 1e9:,.0f} G multiply-adds, "
     return f"{training}, {work}roughly {_duration(took)} on this device, compilation apart."
+
+
+def _epochs(job: Job, stage: str) -> int:
+    """Epochs of all networks together that a stage trains at most, searches of policies apart."""
+    config = job.config
+    if stage == "train":
+        return expected_trainings(job) * config.train.epochs
+    if stage == "tune":
+        return config.tune.budget or config.tune.members * config.tune.epochs
+    if stage == "augment":
+        ways = len(config.augment.policies) + len(config.augment.search or ())
+        return ways * config.augment.epochs
+    return config.finish.epochs
 
 
 def _multiply_adds_per_second(job: Job) -> float:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxnas.config import FinishConfig, RankConfig, TrainConfig
+from jaxnas.config import TRAINING
 from jaxnas.report import ReportData, TrainedCandidate, score_columns, write_report
 from jaxnas.stages.candidates import computed_once
-from jaxnas.stages.job import Job
+from jaxnas.stages.examples import augmented
+from jaxnas.stages.job import Job, Section
 from jaxnas.stages.limits import limits
 
 BEST = 10
@@ -32,6 +33,8 @@ def conclude(job: Job, about: dict[str, Any]) -> dict[str, Any]:
         "index": int(job.space.index(winner)[0]) if job.space.enumerable else None,
         "val_accuracy": job.accuracy.get("val_accuracy"),
         "test_accuracy": job.accuracy.get("test_accuracy"),
+        **_metrics(job),
+        **_found(job),
         "params": int(counts.params[0]),
         "macs": int(counts.macs[0]),
         "seconds": job.run.seconds(),
@@ -48,6 +51,12 @@ def conclude(job: Job, about: dict[str, Any]) -> dict[str, Any]:
         curves=job.curves,
         decisions=tuple(job.decisions),
         limits=limits(job),
+        trials=tuple(job.trials),
+        tuned=job.tuned or {},
+        policies=tuple(job.policies),
+        augmented=augmented(job),
+        judged=job.judged,
+        metric=job.config.objective.metric,
     )
     job.run.write("report.html", lambda beside: write_report(beside, page))
     return result
@@ -58,11 +67,16 @@ def print_outcome(job: Job, result: dict[str, Any]) -> None:
     screen = job.screen
     for note in job.notes:
         screen.say(note)
-    _print_best(job)
+    if "rank" in job.config.active_stages:
+        _print_best(job)
     parts = [f"{result['params']:,} parameters, {result['macs']:,} multiply-adds"]
     for key, name in (("val_accuracy", "validation"), ("test_accuracy", "test")):
         if result[key] is not None:
             parts.append(f"{name} accuracy {result[key]:.4f}")
+    metric = job.config.objective.metric
+    for key, name in (("val_metric", "validation"), ("test_metric", "test")):
+        if result.get(key) is not None:
+            parts.append(f"{name} {metric.replace('_', ' ')} {result[key]:.4f}")
     screen.show(f"\nWinner: {result['arch']}")
     screen.show(f"  {', '.join(parts)}")
     spent = [
@@ -126,8 +140,28 @@ def _print_cost_against_accuracy(job: Job) -> None:
         job.screen.table(title, columns, rows)
 
 
-def _winner_section(job: Job) -> RankConfig | TrainConfig | FinishConfig:
-    for name in ("finish", "train", "rank"):
+def _metrics(job: Job) -> dict[str, float | None]:
+    """What networks were compared by, where that is not the accuracy."""
+    if job.config.objective.metric == "accuracy":
+        return {}
+    return {key: job.accuracy.get(key) for key in ("val_metric", "test_metric")}
+
+
+def _found(job: Job) -> dict[str, Any]:
+    """What stages tune, augment and export left."""
+    found: dict[str, Any] = {}
+    if job.tuned is not None:
+        found["tuned"] = {k: [float(f"{x:.8g}") for x in v] for k, v in job.tuned.items()}
+    chosen = [p.name for p in job.policies if p.chosen]
+    if chosen:
+        found["policy"] = chosen[0]
+    if "export" in job.config.active_stages:
+        found["export"] = job.config.export.dir or str(job.run.directory / "export")
+    return found
+
+
+def _winner_section(job: Job) -> Section:
+    for name in reversed(TRAINING):
         if name in job.config.active_stages:
             return getattr(job.config, name)
     raise AssertionError("a search has at least one stage")

@@ -20,15 +20,16 @@ from jaxnas.cost import cost_sentence
 from jaxnas.data.dataset import Dataset
 from jaxnas.data.load import from_arrays, load
 from jaxnas.errors import InputError
+from jaxnas.events import event_writer
 from jaxnas.outcome import conclude, print_outcome
 from jaxnas.proxies import get_proxies
 from jaxnas.proxies.presets import resolve
-from jaxnas.ranking import population
 from jaxnas.report import TrainedCandidate
 from jaxnas.runs import Run, check_free, writing
 from jaxnas.search_spaces import get_space
 from jaxnas.spaces import SearchSpace
 from jaxnas.stages import STAGES
+from jaxnas.stages.begin import begin
 from jaxnas.stages.job import Job
 from jaxnas.stages.limits import check_limits
 from jaxnas.timing import CompileClock, Stopwatch
@@ -64,6 +65,12 @@ class Result:
         """The same on the validation images, after the last stage that trained it."""
         return self.values["val_accuracy"]
 
+    @property
+    def exported(self) -> Path | None:
+        """Where the finished network was exported to; None: it was not."""
+        place = self.values.get("export")
+        return None if place is None else Path(place)
+
 
 def run_search(
     values: Mapping[str, Any],
@@ -82,6 +89,7 @@ def run_search(
         config = _resumed(config, values)
     elif config.out is not None:
         check_free(Path(config.out))
+    named = space is None
     space = space or get_space(config.space)
     get_proxies(resolve(config.rank.proxies or space.default_proxies, config.rank.combine).proxies)
     screen = Screen(quiet=quiet)
@@ -91,13 +99,16 @@ def run_search(
     if sentence := backend.unused_accelerator():
         screen.say(sentence)
     watch = Stopwatch(_started_clock())
-    job = Job(config, space, loaded, _NO_RUN, screen, watch)
-    job.archs = population(space, config.rank.sample, config.seed)
+    job = Job(config, space, loaded, _NO_RUN, screen, watch, named=named)
+    begin(job)
     job.check()
     check_limits(job)
     settings = to_dict(replace(config, out=None, resume=False))
     out = Path(config.out or _new_directory(space.name, loaded.name))
+    events = event_writer(out) if config.tensorboard else None
     job.run = Run.open(out) if config.resume else Run.create(out, settings)
+    if events is not None:
+        job.run.listeners.append(events.hear)
     try:
         _same_data(job)
         screen.say(f"{space.name}: {amount(space.size)} architectures; {_describe(loaded)}")
@@ -109,6 +120,8 @@ def run_search(
         print_outcome(job, result)
     finally:
         job.run.close()
+        if events is not None:
+            events.close()
     assert job.ranking is not None
     return Result(result, job.ranking, out, tuple(job.trained))
 
@@ -137,7 +150,7 @@ def _new_directory(space: str, data: str) -> Path:
     raise AssertionError("unreachable")
 
 
-PLACES = ("space", "limits.latency_table")
+PLACES = ("space", "limits.latency_table", "tune.space", "finish.teacher", "finish.augment")
 DATA_PLACES = ("data.source", "data.dir")
 
 
@@ -146,7 +159,8 @@ def _located(values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     found = dict(values)
     for key in keys:
         value = found.get(key)
-        named = key == "space" and not str(value).endswith((".yaml", ".yml"))
+        files = {"space": (".yaml", ".yml"), "finish.augment": (".json",)}.get(key, ("",))
+        named = not str(value).endswith(files)
         if isinstance(value, str) and value not in ("", "digits") and not named:
             path = Path(value).expanduser()
             with contextlib.suppress(OSError):

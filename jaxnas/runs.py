@@ -13,7 +13,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ class Run:
         self._lock = lock
         self._journal = directory / "journal.jsonl"
         self.entries: list[dict[str, Any]] = self._read_journal()
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
+        """Who hears of each entry once it is on disk."""
 
     @classmethod
     def create(cls, directory: str | Path, config: dict[str, Any]) -> "Run":
@@ -103,6 +105,8 @@ class Run:
                 os.truncate(self._journal, before)
                 raise
         self.entries.append(json.loads(line))
+        for hear in self.listeners:
+            hear(self.entries[-1])
 
     def of_stage(self, stage: str, unit: str) -> list[dict[str, Any]]:
         """The journal's entries of one stage and kind of unit, in order."""

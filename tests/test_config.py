@@ -24,7 +24,9 @@ from jaxnas.errors import InputError
 ANOTHER = {
     "space": "elsewhere",
     "preset": "full",
-    "stages": ("rank",),
+    "pipeline": ("rank",),
+    "arch": "|none~0|",
+    "tensorboard": True,
     "seed": 4294967295,
     "out": "somewhere",
     "resume": True,
@@ -47,6 +49,27 @@ ANOTHER = {
     "train.budget": "30min",
     "train.measure": "sotl",
     "train.dtype": "bfloat16",
+    "objective.metric": "f1",
+    "objective.loss": "focal",
+    "objective.class_weights": ("1", "2.5"),
+    "tune.tuner": "pbt:interval=2",
+    "tune.space": "rates.yaml",
+    "tune.storage": "sqlite:///study.db",
+    "augment.policies": ("none", "randaugment:n=1"),
+    "augment.search": ("pba",),
+    "finish.optimizer": "adamw",
+    "finish.schedule": "one_cycle",
+    "finish.momentum": 0.8,
+    "finish.label_smoothing": 0.1,
+    "finish.dropout": 0.1,
+    "finish.drop_path": 0.2,
+    "finish.distortion": 0.05,
+    "finish.ema": 0.99,
+    "finish.augment": "flip_crop",
+    "finish.teacher": "exported",
+    "finish.dtype": "bfloat16",
+    "export.dir": "there",
+    "export.formats": ("onnx",),
 }
 """A value of each key that is not its default; numbers of the rest are counted up."""
 
@@ -74,9 +97,9 @@ def as_text(value) -> str:
 
 def test_nothing_given_is_the_defaults():
     assert build({}) == SearchConfig()
-    assert build({}).active_stages == STAGES
+    assert build({}).active_stages == PRESETS["quick"]
     assert build({"preset": "full"}).active_stages == PRESETS["full"]
-    assert build({"stages": "rank,train"}).active_stages == ("rank", "train")
+    assert build(flatten({"stages": "rank,train"})).active_stages == ("rank", "train")
 
 
 @pytest.mark.parametrize("key", keys())
@@ -112,8 +135,17 @@ def test_a_short_name_sets_every_section_and_a_section_goes_before(name):
     assert [value_of(config, key) for key in SHORT[name]] == [value] * len(SHORT[name])
     own = SHORT[name][-1]
     section, _, inner = own.partition(".")
-    for order in ({name: value, own: "9"}, {own: "9", name: value}, {section: {inner: "9"}}):
+    nested = {section: {inner: "9"}} if section else {own: "9"}
+    for order in ({name: value, own: "9"}, {own: "9", name: value}, nested):
         assert flatten({name: value} | order)[own] == "9"
+
+
+def test_an_architecture_that_is_given_is_not_searched_for():
+    assert build({"arch": "a"}).active_stages == ("finish",)
+    assert build({"arch": "a", "preset": "full"}).active_stages == STAGES[2:]
+    assert build({"arch": "a", "pipeline": "rank,finish"}).active_stages == ("rank", "finish")
+    with pytest.raises(InputError, match="so that train has nothing to pick"):
+        build({"arch": "a", "pipeline": "rank,train"})
 
 
 def test_spellings_of_one_key():
@@ -134,7 +166,7 @@ def test_spellings_of_one_key():
         ({"train": {"epoch": 3}}, "Unknown key 'train.epoch'; did you mean train.epochs"),
         ({"epoch": 3}, "Unknown key 'epoch'; did you mean epochs"),
         ({"train.top.x": 3}, "Unknown key 'train.top.x'; did you mean train.top"),
-        ({1: 2}, "Unknown key '1'; known: batch_size, "),
+        ({1: 2}, "Unknown key '1'; known: arch, "),
         ({"train": 5}, "train is 5, expected keys below it"),
     ],
 )
@@ -159,10 +191,22 @@ def test_an_unknown_key_is_named_with_the_nearest(written, says):
         ("finish.cells", "1,x", "finish.cells is '1,x', expected whole numbers"),
         ("finish.cells", [], "finish.cells is [], expected whole numbers"),
         ("rank.proxies", [], "rank.proxies is [], expected names separated by commas."),
-        ("stages", "", "Unknown stage ''; known: finish, rank, train."),
-        ("stages", "rnk", "Unknown stage 'rnk'; did you mean rank"),
-        ("stages", "train", "each stage needs those before it"),
-        ("stages", "rank,finish", "each stage needs those before it"),
+        ("pipeline", "", "Unknown stage ''; known: augment, export, finish, rank, train, tune."),
+        ("pipeline", "rnk", "Unknown stage 'rnk'; did you mean rank"),
+        ("pipeline", "train", "each stage needs those before it, here rank"),
+        ("pipeline", "rank,finish", "each stage needs those before it, here train"),
+        ("pipeline", "rank,train,export", "each stage needs those before it, here finish."),
+        ("pipeline", "train,rank", "stages come once each, in the order rank, train, tune"),
+        ("pipeline", "rank,rank", "stages come once each"),
+        ("pipeline", "rank,compress", "The stage compress is a reserved name"),
+        ("objective.metric", "acuracy", "Unknown metric 'acuracy'; did you mean accuracy"),
+        ("objective.loss", "mse", "Unknown loss 'mse'"),
+        ("objective.loss", "nowhere:loss", "The loss nowhere:loss cannot be imported"),
+        ("objective.class_weights", "1,0", "objective.class_weights has '0', expected balanced, or"),
+        ("finish.optimizer", "adam", "Unknown optimizer 'adam'; did you mean adamw"),
+        ("finish.schedule", "cos", "Unknown schedule 'cos'"),
+        ("finish.ema", 1, "finish.ema is 1.0, expected a number of at least 0, below 1."),
+        ("finish.distill", 2, "finish.distill is 2.0, expected a number from 0 to 1."),
         ("preset", "quik", "Unknown preset 'quik'; did you mean quick?"),
         ("rank.executor", "shared", "Unknown executor 'shared'; did you mean shared_prefix?"),
         ("rank.combine", "mean", "Unknown combination 'mean'; did you mean rank_mean?"),
@@ -207,7 +251,8 @@ def test_config_yaml_gives_the_same_configuration_back(alone, tmp_path):
     # A strategy and its budget, or else another way to train.
     kept = [k for k in keys() if alone or k not in ("train.strategy", "train.budget")]
     config = build({key: another(key) for key in kept} | alone)
-    assert config.finish == FinishConfig(40, 128, 0.2, 1e-3, 8, (2, 3), 8)
+    assert (config.finish.epochs, config.finish.cells) == (40, (2, 3))
+    assert config.finish != FinishConfig()
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
     assert build(read_yaml(path)) == config

@@ -1,4 +1,4 @@
-"""Networks as trials: the members of a population whose hyper-parameters a tuner changes as they train."""
+"""Networks as trials: members of a population whose hyper-parameters a tuner changes as they train."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ import numpy as np
 
 from jaxnas.errors import unknown
 from jaxnas.network import Network
+from jaxnas.training.epoch import Recipe
 from jaxnas.training.hyper import Hyper
 from jaxnas.training.layout import Layout
 from jaxnas.training.population import (
     Options,
     Population,
-    Recipe,
     TrainingData,
     check,
     final_variables,
@@ -44,8 +44,8 @@ class TrainingTrials:
     """N members of one architecture each (`jaxnas.hpo.tuner.Trials`); a unit is an epoch.
 
     The learning rate's schedule is `epochs` long for each member, counted from where it began anew: who
-    copies weights stands where the copied one does. A tuner's values replace the fields of `base` that they
-    are called after; `hyper_of(values, base)` may say otherwise.
+    copies weights stands where the copied one does. A tuner's values replace the fields of `base` that
+    they are called after; `hyper_of(values, base)` may say otherwise.
 
     Attributes:
         network: every member's.
@@ -173,7 +173,9 @@ def with_values(values: Mapping[str, np.ndarray], base: Hyper) -> Hyper:
 
 def _filled(values: np.ndarray, capacity: int, *, count: bool = False) -> np.ndarray:
     """`values: int32[N]` with the last one's for places beyond, or with the places' own numbers."""
-    more = np.arange(len(values), capacity) if count else np.full(capacity - len(values), values[-1])
+    more = (
+        np.arange(len(values), capacity) if count else np.full(capacity - len(values), values[-1])
+    )
     return np.concatenate([values, more]).astype(np.int32)
 
 

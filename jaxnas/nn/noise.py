@@ -1,4 +1,4 @@
-"""What regularises a network while it is trained: paths, features and maps dropped or distorted at random."""
+"""What regularises a network in training: paths and features dropped, maps distorted at random."""
 
 from typing import NamedTuple
 

@@ -6,15 +6,29 @@ Each section is a file `section_*.py` that turns `ReportData` into a fragment of
 
 from jaxnas.graph import CellGraph
 from jaxnas.report.dag import draw_graph_svg
-from jaxnas.report.model import DEVIATION, Decision, ReportData, TrainedCandidate, score_columns
+from jaxnas.report.model import (
+    DEVIATION,
+    Augmented,
+    ComparedPolicy,
+    Decision,
+    Judged,
+    ReportData,
+    TrainedCandidate,
+    TunedMember,
+    score_columns,
+)
 from jaxnas.report.write import render_report, write_report
 
 __all__ = [
     "DEVIATION",
+    "Augmented",
     "CellGraph",
+    "ComparedPolicy",
     "Decision",
+    "Judged",
     "ReportData",
     "TrainedCandidate",
+    "TunedMember",
     "draw_graph_svg",
     "render_report",
     "score_columns",

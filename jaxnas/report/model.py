@@ -1,7 +1,7 @@
 """What a report is written from."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,68 @@ class Decision:
 
 
 @dataclass(frozen=True)
+class TunedMember:
+    """What one member of a tuner's population did in one segment.
+
+    Attributes:
+        member: its number.
+        start: units (epochs) that lay behind it.
+        units: how long it was trained.
+        copied: whose weights it began with; -1: its own, or fresh ones.
+        values: the hyper-parameters, by name.
+        fitness: what it reached; NaN: it diverged.
+    """
+
+    member: int
+    start: int
+    units: int
+    copied: int
+    values: Mapping[str, float]
+    fitness: float
+
+
+@dataclass(frozen=True)
+class ComparedPolicy:
+    """One way to augment images: its name, the validation metric by epoch, whether it was chosen."""
+
+    name: str
+    val_metric: tuple[float, ...]
+    chosen: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What the finished network says of test images.
+
+    Attributes:
+        probabilities: `[n, classes]`.
+        y: labels, `[n]`.
+        class_names: K names.
+        images: as they are stored, `[n, H, W, C]`.
+    """
+
+    probabilities: np.ndarray
+    y: np.ndarray
+    class_names: tuple[str, ...]
+    images: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Augmented:
+    """Some training images, and what the policy that was chosen makes of them.
+
+    Attributes:
+        images: `uint8[n, H, W, C]`.
+        made: `uint8[n, k, H, W, C]`, k draws of each.
+        policy: the policy's name.
+    """
+
+    images: np.ndarray
+    made: np.ndarray
+    policy: str
+
+
+@dataclass(frozen=True)
 class ReportData:
     """All that `report.html` shows.
 
@@ -119,6 +181,12 @@ class ReportData:
         curves: what a super-net's training reported, a value an epoch, by name.
         decisions: what a strategy asked for, in order.
         limits: the most that the winner may cost, by the names that candidates' costs go by.
+        trials: what a tuner's members did, segment by segment.
+        tuned: the hyper-parameters that were found, unit by unit, by name.
+        policies: the ways to augment images that were compared.
+        augmented: examples of the chosen one.
+        judged: what the finished network says of the test images.
+        metric: what networks were compared by.
 
     Raises:
         InputError: `ranking` lacks a column.
@@ -133,6 +201,12 @@ class ReportData:
     curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     decisions: tuple[Decision, ...] = ()
     limits: Mapping[str, float] = field(default_factory=dict)
+    trials: tuple[TunedMember, ...] = ()
+    tuned: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    policies: tuple[ComparedPolicy, ...] = ()
+    augmented: Augmented | None = None
+    judged: Judged | None = None
+    metric: str = "accuracy"
 
     def __post_init__(self) -> None:
         missing = [c for c in ("index", "arch", "score", "rank") if c not in self.ranking.columns]

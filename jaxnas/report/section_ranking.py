@@ -7,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from jaxnas.report.formats import number, si
-from jaxnas.report.model import ReportData, TrainedCandidate
+from jaxnas.report.model import ReportData, TrainedCandidate, score_columns
 from jaxnas.report.roles import BACK_TO_FRONT, legend, mark
 from jaxnas.report.scatter import FEW, dots
 from jaxnas.report.section import Section, figure, paragraph, wide_or_narrow
@@ -27,6 +27,8 @@ class Points:
 
 def _points(data: ReportData) -> Points:
     ranking = data.ranking
+    if not score_columns(ranking):
+        return None
     x_name = "params" if "params" in ranking.columns else "rank"
     x, score, rank = (np.asarray(ranking[c], dtype=float) for c in (x_name, "score", "rank"))
     drawn = np.isfinite(score) & np.isfinite(x)

@@ -3,9 +3,19 @@
 from collections.abc import Callable
 from typing import Any
 
+from jaxnas.stages.augment import augment
+from jaxnas.stages.export import export
 from jaxnas.stages.finish import finish
 from jaxnas.stages.job import Job
 from jaxnas.stages.rank import rank
 from jaxnas.stages.train import train
+from jaxnas.stages.tune import tune
 
-STAGES: dict[str, Callable[[Job], Any]] = {"rank": rank, "train": train, "finish": finish}
+STAGES: dict[str, Callable[[Job], Any]] = {
+    "rank": rank,
+    "train": train,
+    "tune": tune,
+    "augment": augment,
+    "finish": finish,
+    "export": export,
+}

@@ -67,8 +67,8 @@ def pick(curves: Curves, among: list[int]) -> int:
     return max(among, key=lambda i: merit(curves, i))
 
 
-def win(job: Job, arch: np.ndarray, accuracy: float) -> None:
-    """`arch` is the stage's pick.
+def win(job: Job, arch: np.ndarray, accuracy: float, metric: float | None = None) -> None:
+    """`arch` is the stage's pick, with its validation accuracy and metric (the same, if None).
 
     Raises:
         InputError: its accuracy is no number: nobody's is.
@@ -78,7 +78,8 @@ def win(job: Job, arch: np.ndarray, accuracy: float) -> None:
             "The training of every candidate diverged: the loss stopped being a number; try a lower "
             f"train.learning_rate than {job.config.train.learning_rate}."
         )
-    job.winner, job.accuracy = arch, {"val_accuracy": accuracy}
+    job.winner = arch
+    job.accuracy = {"val_accuracy": accuracy, "val_metric": accuracy if metric is None else metric}
 
 
 def trained_candidates(
@@ -105,7 +106,7 @@ def trained_candidates(
             params=int(counts.params[i]),
             macs=int(counts.macs[i]),
             seconds=float(seconds * share[i]),
-            epochs=tuple(range(1, lasted[i] + 1)),
+            epochs=tuple(range(1, min(lasted[i], len(curves)) + 1)),
             train_loss=tuple(float(c.train_loss[i]) for c in curves[: lasted[i]]),
             val_accuracy=tuple(float(c.val_accuracy[i]) for c in curves[: lasted[i]]),
             diverged=not trained.stopped[i] and not np.isfinite(curves[-1].train_loss[i]),

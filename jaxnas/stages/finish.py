@@ -1,16 +1,19 @@
-"""Stage 3: the pick is trained to the end and evaluated once on the test images."""
+"""Stage 5: the pick is trained to the end and evaluated once on the test images."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.errors import InputError
-from jaxnas.network import Network
+from jaxnas.network import Network, Variables
+from jaxnas.report import Judged
 from jaxnas.runs import numbers
 from jaxnas.stages.candidates import together, trained_candidates
 from jaxnas.stages.job import Job
+from jaxnas.stages.plan import finish_plan
 from jaxnas.stages.training import train_resumably
-from jaxnas.training.evaluation import evaluate_population
-from jaxnas.training.population import Population
+from jaxnas.training.evaluation import evaluate_population, predict_population
+from jaxnas.training.population import final_variables
 from jaxnas.training.stream import evaluate_streamed
 
 
@@ -19,19 +22,33 @@ def finish(job: Job) -> None:
     config = job.config.finish
     assert job.winner is not None
     archs = job.winner[None]
-    trained = train_resumably(job, "finish", config, archs, capacity=_capacity(job))
+    plan = finish_plan(job)
+    trained = train_resumably(job, "finish", config, archs, plan, capacity=_capacity(job))
     curves = trained.curves
     ((network, _, population),) = trained.programs.values()
     job.trained += trained_candidates(job, "finish", config, archs, ["winner"], trained)
+    last = plan.hyper if plan.hyper_at is None else plan.hyper_at(len(curves) - 1, plan.hyper)
+    variables = final_variables(population, last)
+    rows = job.space.rows(archs)
     done = job.run.of_stage("finish", "test")
     if not done:
-        accuracy = _test_accuracy(job, network, population, job.space.rows(archs))
-        job.run.record(stage="finish", unit="test", accuracy=accuracy, seconds=job.watch.lap())
+        found = _tested(job, network, variables, rows, plan.metric)
+        job.run.record(
+            stage="finish",
+            unit="test",
+            accuracy=found[1],
+            metric=found[2],
+            seconds=job.watch.lap(),
+        )
         done = job.run.of_stage("finish", "test")
     job.accuracy = {
         "val_accuracy": float(curves[-1].val_accuracy[0]),
         "test_accuracy": float(numbers(done[-1]["accuracy"])[0]),
+        "val_metric": float(curves[-1].val_metric[0]),
+        "test_metric": float(numbers(done[-1]["metric"])[0]),
     }
+    job.finished = network, variables
+    job.judged = _judged(job, network, variables, rows)
     if not np.isfinite(job.accuracy["val_accuracy"]):
         raise InputError(
             "The winner's training diverged: its loss stopped being a number; try a lower "
@@ -39,15 +56,31 @@ def finish(job: Job) -> None:
         )
 
 
-def _test_accuracy(
-    job: Job, network: Network, population: Population, rows: np.ndarray
-) -> np.ndarray:
-    variables, resolution = population.variables, network.resolution
+def _tested(
+    job: Job, network: Network, variables: Variables, rows: np.ndarray, metric: str
+) -> tuple[np.ndarray, ...]:
+    """Loss, accuracy and metric on the test images, `[1]` each."""
+    resolution = network.resolution
     if job.streams(resolution):
         images = job.streamed(job.data.test, resolution)
-        return evaluate_streamed(network, variables, rows, images)[1]
+        return evaluate_streamed(network, variables, rows, images, metric=metric)
     x, y = job.prepared(job.data.test, resolution)
-    return evaluate_population(network, variables, rows, jnp.asarray(x), jnp.asarray(y))[1]
+    return evaluate_population(
+        network, variables, rows, jnp.asarray(x), jnp.asarray(y), metric=metric
+    )
+
+
+SHOWN = 10_000
+"""Test images that the report's confusion matrix counts at most."""
+
+
+def _judged(job: Job, network: Network, variables: Variables, rows: np.ndarray) -> Judged:
+    """What the network says of the test images, for the report."""
+    test = job.data.test
+    x = job.data.prepare(test.x[:SHOWN], network.resolution)
+    one = jax.tree.map(lambda a: a[:1], variables)
+    probabilities = predict_population(network, one, rows, jnp.asarray(x))[0]
+    return Judged(probabilities, test.y[:SHOWN], job.data.class_names, test.x[:SHOWN])
 
 
 def _capacity(job: Job) -> int:

@@ -2,27 +2,48 @@
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxnas.config import FinishConfig, RankConfig, SearchConfig, TrainConfig
+from jaxnas.augment import Policy
+from jaxnas.config import (
+    TRAINING,
+    AugmentConfig,
+    FinishConfig,
+    RankConfig,
+    SearchConfig,
+    TrainConfig,
+    TuneConfig,
+)
 from jaxnas.console import Screen
 from jaxnas.data.dataset import Dataset, Split
 from jaxnas.errors import InputError
-from jaxnas.network import Counts, Network
+from jaxnas.network import Counts, Network, Variables
 from jaxnas.proxies import get_proxies
 from jaxnas.proxies.presets import Recipe, resolve
 from jaxnas.proxy import GradientProxy, Proxy
 from jaxnas.ranking import check_applies
-from jaxnas.report import Decision, TrainedCandidate
+from jaxnas.report import ComparedPolicy, Decision, Judged, TrainedCandidate, TunedMember
 from jaxnas.runs import Run
 from jaxnas.spaces import SearchSpace, Size
 from jaxnas.timing import Stopwatch
 from jaxnas.training.population import TrainingData
 from jaxnas.training.stream import Streamed, StreamedData, check_installed, fits, prepared_bytes
+
+type Section = RankConfig | TrainConfig | TuneConfig | AugmentConfig | FinishConfig
+"""A section that says how large networks are."""
+
+
+class Teacher(NamedTuple):
+    """A trained network that others learn from: its variables and the row of its choice points."""
+
+    network: Network
+    variables: Variables
+    row: np.ndarray
 
 
 @dataclass
@@ -45,22 +66,40 @@ class Job:
     accuracy: dict[str, float] = field(default_factory=dict)
     curves: dict[str, tuple[float, ...]] = field(default_factory=dict)
     """What a super-net's training reported, a value an epoch, by name."""
+    named: bool = True
+    """Whether `config.space` is where the space came from: not, if an object was given."""
+    tuned: dict[str, np.ndarray] | None = None
+    """Hyper-parameters that were found, `float32[units]` by name."""
+    trials: list[TunedMember] = field(default_factory=list)
+    policy: Policy | None = None
+    """How training images are augmented, if a stage has found it."""
+    policies: list[ComparedPolicy] = field(default_factory=list)
+    teacher: Teacher | None = None
+    finished: tuple[Network, Variables] | None = None
+    """The finished network and its variables, with an axis of 1."""
+    judged: Judged | None = None
+    """What the finished network says of the test images."""
     _training_data: TrainingData | None = None
     _networks: dict[tuple[Size, int], Network] = field(default_factory=dict)
 
-    def size(self, section: RankConfig | TrainConfig | FinishConfig) -> Size:
-        """How large a section's networks are: what it asks for, else the space's default."""
+    def size(self, section: Section) -> Size:
+        """How large a section's networks are: what it asks for, else the space's default.
+
+        Stages that prepare for the last training take its size where they ask for none.
+        """
         space = self.space
         ranking = isinstance(section, RankConfig)
         default = self.recipe.size(space) if ranking else space.train_size
         stored = min(self.data.resolution)
         size = replace(default, resolution=min(default.resolution, stored))
-        asked = {k: getattr(section, k) for k in ("channels", "cells", "resolution")}
+        names = ("channels", "cells", "resolution")
+        asked = {k: getattr(section, k) for k in names}
+        if isinstance(section, TuneConfig | AugmentConfig):
+            last = {k: getattr(self.config.finish, k) for k in names}
+            asked = {k: last[k] if v is None else v for k, v in asked.items()}
         return replace(size, **{k: v for k, v in asked.items() if v is not None})
 
-    def network(
-        self, section: RankConfig | TrainConfig | FinishConfig, shape_class: int = 0
-    ) -> Network:
+    def network(self, section: Section, shape_class: int = 0) -> Network:
         """The space's super-network at a section's size, for this data; built once."""
         size = self.size(section)
         if (size, shape_class) not in self._networks:
@@ -72,7 +111,7 @@ class Job:
             )
         return self._networks[size, shape_class]
 
-    def count(self, section: RankConfig | TrainConfig | FinishConfig, archs: np.ndarray) -> Counts:
+    def count(self, section: Section, archs: np.ndarray) -> Counts:
         """The sizes of architectures as a section builds them."""
         return self.space.count_in(archs, partial(self.network, section))
 
@@ -138,7 +177,8 @@ class Job:
     def check(self) -> None:
         """Refuse what cannot work before any stage has run."""
         n = len(self.data.train)
-        for name in self.config.active_stages:
+        trained = [name for name in self.config.active_stages if name in TRAINING]
+        for name in trained:
             batch = getattr(self.config, name).batch_size or self.recipe.batch_size
             if batch > n:
                 raise InputError(
@@ -153,21 +193,22 @@ class Job:
             raise InputError(
                 f"rank.executor shared_prefix has no gradients; {needy[0]} needs them."
             )
-        if self.config.train.top > len(self.archs):
+        if "train" in trained and self.config.train.top > len(self.archs):
             what = "has only" if len(self.archs) == self.space.size else "is ranked by a sample of"
             raise InputError(
                 f"train.top is {self.config.train.top}, but {self.space.name} {what} "
                 f"{len(self.archs)} architectures."
             )
-        for name in self.config.active_stages:
+        for name in trained:
             network = self.network(getattr(self.config, name))  # refuses a size that does not fit
             if name != "rank" and self.streams(network.resolution):
                 self._check_streams(name)
-        check_applies(self.network(self.config.rank), self.proxies)
+        if "rank" in trained:
+            check_applies(self.network(self.config.rank), self.proxies)
 
     def _check_streams(self, stage: str) -> None:
         trainer = self.config.train.trainer
-        if stage == "finish" or trainer == "population":
+        if stage != "train" or trainer == "population":
             check_installed()
         elif self.config.data.stream == "always":
             raise InputError(

@@ -30,6 +30,7 @@ from jaxnas.stages.candidates import (
 )
 from jaxnas.stages.job import Job
 from jaxnas.stages.limits import costs, limits
+from jaxnas.stages.plan import train_plan
 from jaxnas.stages.training import train_resumably
 from jaxnas.strategies import get_strategy
 from jaxnas.strategy import Asked, Strategy, Task, Told
@@ -63,8 +64,8 @@ def train_by_strategy(job: Job) -> None:
     while batch := search.batch(number, state):
         state = search.tell(state, _asked(batch), search.train(number, batch))
         number += 1
-    _, accuracy, _, row = search.best
-    win(job, search.task.pool.archs[row], accuracy)
+    _, metric, _, row, accuracy = search.best
+    win(job, search.task.pool.archs[row], accuracy, metric)
     job.notes.append(search.summary)
 
 
@@ -109,8 +110,8 @@ class _Search:
         """Epochs asked for so far, of all trainings together."""
         self.known: dict[tuple[int, int], float] = {}
         """Fitness by row and fidelity: what is asked for again is not trained again."""
-        self.best: tuple[int, float, float, int] = (-1, -1.0, 0.0, 0)
-        """The most fidelity, and there the most merit, and the row."""
+        self.best: tuple[int, float, float, int, float] = (-1, -1.0, 0.0, 0, -1.0)
+        """The most fidelity, and there the most merit; the row and its validation accuracy."""
 
     def batch(self, number: int, state: Any) -> Batch | None:
         """The batch that was asked for, or is now; None once the budget is spent."""
@@ -177,7 +178,13 @@ class _Search:
         label = f"{number + 1}" if len(self.task.fidelities) == 1 else f"{number + 1}-{epochs}"
         config = replace(self.config, epochs=epochs)
         trained = train_resumably(
-            job, "train", config, archs, capacity=together(self.config), batch=label
+            job,
+            "train",
+            config,
+            archs,
+            train_plan(job, len(archs)),
+            capacity=together(self.config),
+            batch=label,
         )
         curves = trained.curves
         fitness = MEASURES[self.config.measure](curves)
@@ -185,9 +192,11 @@ class _Search:
         self.known |= {(int(r), level): float(f) for r, f in zip(rows, fitness, strict=False)}
         if len(rows):
             first = pick(curves, list(range(len(rows))))
-            accuracy, minus_loss = merit(curves, first)
-            if accuracy >= 0:
-                self.best = max(self.best, (level, accuracy, minus_loss, int(rows[first])))
+            metric, minus_loss = merit(curves, first)
+            if metric >= 0:
+                accuracy = float(curves[-1].val_accuracy[first])
+                found = (level, metric, minus_loss, int(rows[first]), accuracy)
+                self.best = max(self.best, found)
         shorter = level < self.task.full
         found = trained_candidates(job, "train", config, archs, roles, trained, batch=label)
         job.trained += [replace(c, stopped=shorter and not c.diverged) for c in found]

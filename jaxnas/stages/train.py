@@ -1,7 +1,8 @@
 """Stage 2: candidates are trained for a short time, many in one program, and one is picked."""
 
-from jaxnas.stages.candidates import choose, pick, together, trained_candidates, win
+from jaxnas.stages.candidates import choose, merit, pick, together, trained_candidates, win
 from jaxnas.stages.job import Job
+from jaxnas.stages.plan import train_plan
 from jaxnas.stages.strategy import budget_of, planned, train_by_strategy
 from jaxnas.stages.super_net import search_by_gradient, train_shared
 from jaxnas.stages.training import train_resumably
@@ -25,11 +26,12 @@ def _train_halved(job: Job) -> None:
     """The ranking's best as one batch, which successive halving thins out."""
     config = job.config.train
     archs, roles = choose(job)
-    trained = train_resumably(job, "train", config, archs, capacity=len(archs))
+    plan = train_plan(job, len(archs))
+    trained = train_resumably(job, "train", config, archs, plan, capacity=len(archs))
     curves = trained.curves
     job.trained += trained_candidates(job, "train", config, archs, roles, trained)
     best = pick(curves, [i for i, role in enumerate(roles) if role == "candidate"])
-    win(job, archs[best], float(curves[-1].val_accuracy[best]))
+    win(job, archs[best], float(curves[-1].val_accuracy[best]), merit(curves, best)[0])
 
 
 def expected_trainings(job: Job) -> int:

@@ -6,18 +6,17 @@ from functools import partial
 import jax
 import numpy as np
 
-from jaxnas.config import FinishConfig, TrainConfig
+from jaxnas.config import AugmentConfig, FinishConfig, TrainConfig
 from jaxnas.console import Bar
 from jaxnas.network import Network
 from jaxnas.runs import numbers
 from jaxnas.stages.job import Job
-from jaxnas.training.fidelity import Rung, halving_rungs, stopped_after, survivors
-from jaxnas.training.hyper import Hyper
+from jaxnas.stages.plan import Plan
+from jaxnas.training.fidelity import Rung, halving_rungs, stale, stopped_after, survivors
 from jaxnas.training.layout import Layout
 from jaxnas.training.population import (
     EpochMetrics,
     Population,
-    Recipe,
     init_population,
     train_population,
 )
@@ -42,13 +41,14 @@ class Trained:
 def train_resumably(
     job: Job,
     stage: str,
-    config: TrainConfig | FinishConfig,
+    config: TrainConfig | AugmentConfig | FinishConfig,
     archs: np.ndarray,
+    plan: Plan,
     *,
     capacity: int,
     batch: str = "",
 ) -> Trained:
-    """Train `archs: int32[N, D]`, those of one shape class in one program.
+    """Train `archs: int32[N, D]` as planned, those of one shape class in one program.
 
     It goes on where the journal says an interrupted run had come to. A stage that trains one `batch`
     after another names each; of a batch that is done the states are not kept and `programs` are empty.
@@ -66,10 +66,10 @@ def train_resumably(
             network = networks[int(kind)]
             alone = len(present) == 1 or batch  # batches to come shall find their programs compiled
             places = Layout.default().places(capacity if alone else len(members))
-            hyper = Hyper.constant(
-                len(members), learning_rate=config.learning_rate, weight_decay=config.weight_decay
-            ).overridden(job.space.hyper(archs[members]))
-            program = _Program(job, stage, config, network, rows[members], hyper, int(kind), batch)
+            own = plan._replace(
+                hyper=plan.hyper.rows(members).overridden(job.space.hyper(archs[members]))
+            )
+            program = _Program(job, stage, config, network, rows[members], own, int(kind), batch)
             curves = program.curves
             if not (batch and program.done):
                 population = program.train(places, bar)
@@ -87,7 +87,7 @@ def train_resumably(
 
 
 def _programs(
-    job: Job, config: TrainConfig | FinishConfig, archs: np.ndarray
+    job: Job, config: TrainConfig | AugmentConfig | FinishConfig, archs: np.ndarray
 ) -> tuple[np.ndarray, dict[int, Network]]:
     """The shape class of each architecture and the network of each class.
 
@@ -106,10 +106,10 @@ class _Program:
 
     job: Job
     stage: str
-    config: TrainConfig | FinishConfig
+    config: TrainConfig | AugmentConfig | FinishConfig
     network: Network
     rows: np.ndarray
-    hyper: Hyper
+    plan: Plan
     kind: int
     batch: str
 
@@ -127,8 +127,8 @@ class _Program:
 
     @property
     def done(self) -> bool:
-        """Whether the journal has every epoch."""
-        return len(self.curves) >= self.config.epochs
+        """Whether the journal has every epoch that is to be."""
+        return len(self.curves) >= self.config.epochs or stale(self.curves, self.plan.patience)
 
     def train(self, capacity: int, bar: Bar) -> Population:
         """After an epoch its state is saved, then the epoch is journalled, then the state before is
@@ -137,7 +137,10 @@ class _Program:
         n = len(self.rows)
         bar.advance(len(curves), "" if self.done else "compiling")
         seeds = np.full(capacity, job.config.seed, np.uint32)
-        population = init_population(network, seeds, self.rows)
+        plan = self.plan
+        averages = bool(np.any(plan.hyper.ema > 0))
+        kind = plan.recipe.optimizer
+        population = init_population(network, seeds, self.rows, optimizer=kind, averages=averages)
         if curves:
             job.run.drop_states(self.states, keep=len(curves))
             kept = job.run.restore_state(self.states, len(curves), _rows(population, n))
@@ -149,33 +152,41 @@ class _Program:
             job.run.record(**entry, **self.marks, seconds=job.watch.lap())
             job.run.drop_states(self.states, keep=epoch)
             curves.append(metrics)
-            best = np.nanmax(np.append(metrics.val_accuracy, 0.0))
-            bar.advance(1, f"best validation accuracy {best:.4f}")
+            best = np.nanmax(np.append(metrics.val_metric, 0.0))
+            bar.advance(1, f"best validation {plan.metric.replace('_', ' ')} {best:.4f}")
 
         rungs, measure = _rungs(config, n), _measure(config)
+
+        def trained_on() -> np.ndarray:
+            alive = survivors(rungs, measure, curves)
+            return alive & (not stale(curves, plan.patience))
+
         return train_population(
             network,
             self.rows,
-            self.hyper,
+            plan.hyper,
             job.population_data(network.resolution),
             epochs=config.epochs,
             batch_size=config.batch_size,
             population=population,
             start_epoch=len(curves),
-            alive=survivors(rungs, measure, curves) if curves else None,
-            recipe=Recipe(config.dtype) if isinstance(config, TrainConfig) else Recipe(),
-            survivors=lambda epoch, metrics: survivors(rungs, measure, curves),
+            alive=trained_on() if curves else None,
+            recipe=plan.recipe,
+            teacher=plan.teacher,
+            metric=plan.metric,
+            hyper_at=plan.hyper_at,
+            survivors=lambda epoch, metrics: trained_on(),
             on_epoch=on_epoch,
         )
 
 
-def _rungs(config: TrainConfig | FinishConfig, n: int) -> tuple[Rung, ...]:
+def _rungs(config: TrainConfig | AugmentConfig | FinishConfig, n: int) -> tuple[Rung, ...]:
     """Those of one program's candidates: each shape class is halved by itself."""
     eta = config.halving if isinstance(config, TrainConfig) else 0
     return halving_rungs(n, config.epochs, eta=eta) if eta else ()
 
 
-def _measure(config: TrainConfig | FinishConfig) -> str:
+def _measure(config: TrainConfig | AugmentConfig | FinishConfig) -> str:
     return config.measure if isinstance(config, TrainConfig) else "last_seen"
 
 

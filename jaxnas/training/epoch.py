@@ -44,9 +44,9 @@ type Augmenter = Callable[[jax.Array, jax.Array, jax.Array, Any], tuple[jax.Arra
 class Recipe:
     """How candidates are trained beyond their hyper-parameters, alike for all of a program.
 
-    `dtype` is what networks are computed in, `float32` or `bfloat16`; weights, batch statistics and losses
-    are float32 all the same. `augmenter` reads `Hyper.policy`. `teacher` is the network whose logits are
-    learned by the weight `Hyper.distill`, its variables and architecture given with the data.
+    `dtype` is what networks are computed in, `float32` or `bfloat16`; weights, batch statistics and
+    losses are float32 all the same. `augmenter` reads `Hyper.policy`. `teacher` is the network whose
+    logits are learned by the weight `Hyper.distill`, its variables and architecture given with the data.
     """
 
     dtype: str = "float32"

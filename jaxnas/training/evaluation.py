@@ -29,14 +29,21 @@ def evaluate_population(
     layout: Layout | None = None,
     metric: str = "accuracy",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean cross-entropy, accuracy and `metric` of each candidate with batch norm's running averages, `[N]`.
+    """Mean cross-entropy, accuracy and `metric` of each candidate by running averages, `[N]`.
 
     Every leaf of `variables` has the capacity, at least N, as its first axis. `which: bool[N]` says who
     is looked at, the others' values are NaN; None: everybody. `layout` is that of
     `jaxnas.training.population.train_population`.
     """
     return evaluate_pieces(
-        network, variables, archs, [batched(x, y)], len(x), which=which, layout=layout, metric=metric
+        network,
+        variables,
+        archs,
+        [batched(x, y)],
+        len(x),
+        which=which,
+        layout=layout,
+        metric=metric,
     )
 
 
@@ -96,7 +103,7 @@ def predict_population(
     *,
     layout: Layout | None = None,
 ) -> np.ndarray:
-    """The class probabilities that each candidate gives images `x: [n, H, W, C]`, `float64[N, n, classes]`."""
+    """Class probabilities of images `x: [n, H, W, C]` by each candidate, `float64[N, n, classes]`."""
     capacity = len(jax.tree.leaves(variables)[0])
     layout = Layout.fitting(capacity) if layout is None else layout
     there = np.arange(capacity) < len(archs)

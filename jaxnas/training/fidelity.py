@@ -94,6 +94,12 @@ def survivors(rungs: Sequence[Rung], measure: str, curves: Curves) -> np.ndarray
     return alive
 
 
+def stale(curves: Curves, patience: int) -> bool:
+    """Whether the one candidate has had no better validation metric for `patience` epochs; 0: never."""
+    seen = [float(c.val_metric[0]) for c in curves]
+    return 0 < patience < len(seen) and max(seen[-patience:]) <= max(seen[:-patience])
+
+
 def stopped_after(rungs: Sequence[Rung], measure: str, curves: Curves) -> np.ndarray:
     """After how many epochs a rung stopped each candidate, `int64[N]`; 0: none did."""
     after = np.zeros(len(curves[0].train_loss), np.int64)

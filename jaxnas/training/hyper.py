@@ -22,12 +22,13 @@ class Hyper(NamedTuple):
 
     The learning rate rises linearly over `warmup` (a share of all steps), then follows `schedule`:
     0 a half cosine to 0, 1 a line to 0, 2 no change, 3 one cycle: half a cosine up in the warm-up too
-    (Smith, Topin, arXiv:1708.07120). `momentum` is Nesterov's, or AdamW's first decay. `label_smoothing`, `dropout` (before the
-    classifier), `drop_path` (paths that meet others in a node, image by image) and `flip` (left and
-    right) are probabilities; `shift` pixels at most images are moved by, `cutout` the side in pixels of a
-    square set to 0. `batch_share` is the share of the program's batch size that a step averages over:
-    1 / 2 of 64 means batches of 32, of which an epoch has twice as many. A step then reads each of its
-    images several times over, augmented and dropped by draws of their own.
+    (Smith, Topin, arXiv:1708.07120). `momentum` is Nesterov's, or AdamW's first decay.
+    `label_smoothing`, `dropout` (before the classifier), `drop_path` (paths that meet others in a node,
+    image by image) and `flip` (left and right) are probabilities; `shift` pixels at most images are
+    moved by, `cutout` the side in pixels of a square set to 0.
+    `batch_share` is the share of the program's batch size that a step averages over: 1 / 2 of 64 means
+    batches of 32, of which an epoch has twice as many. A step then reads each of its images several
+    times over, augmented and dropped by draws of its own.
 
     `ema` is the decay of an average of weights and batch statistics over steps, which is then what is
     evaluated; 0: none. `distortion` is the share of feature maps that is distorted (`jaxnas.nn.noise`).
@@ -67,10 +68,12 @@ class Hyper(NamedTuple):
         policy: Any = None,
         **others: float,
     ) -> "Hyper":
-        """The same values for `n` candidates; `others` are further fields, `policy` is one candidate's."""
+        """The same values for `n` candidates; `others` are further fields, `policy` one candidate's."""
         made = cls(learning_rate, weight_decay, momentum, label_smoothing, warmup, **others)
         numbers = (np.full(n, v, np.float32) for v in made[:-1])
-        return cls(*numbers, jax.tree.map(lambda a: np.repeat(np.asarray(a)[None], n, axis=0), policy))
+        return cls(
+            *numbers, jax.tree.map(lambda a: np.repeat(np.asarray(a)[None], n, axis=0), policy)
+        )
 
     def overridden(self, own: Mapping[str, np.ndarray]) -> "Hyper":
         """With a candidate's own values, `[N]` by name, where they are not NaN."""
@@ -102,9 +105,7 @@ def schedule(hyper: Hyper, done: jax.Array) -> jax.Array:
     return hyper.learning_rate * jnp.where(done < hyper.warmup, rising, falling)
 
 
-def optimizer(
-    hyper: Hyper, learning_rate: Any, kind: str = "sgd"
-) -> optax.GradientTransformation:
+def optimizer(hyper: Hyper, learning_rate: Any, kind: str = "sgd") -> optax.GradientTransformation:
     """SGD with Nesterov momentum, or AdamW (Loshchilov, Hutter, arXiv:1711.05101).
 
     Weight decay on kernels alone, not on batch norm or biases; SGD's is added to the gradient, AdamW's

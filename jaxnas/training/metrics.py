@@ -29,7 +29,7 @@ def f1(y: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def auc(y: np.ndarray, probabilities: np.ndarray) -> float:
-    """The area under the ROC curve: of two classes the second's; of more, each against the rest, the mean.
+    """The area under the ROC curve: the second of two classes', or the mean of each against the rest.
 
     Classes that do not occur, or alone do, have none and are left out; .5 where none is left.
     """
@@ -37,9 +37,7 @@ def auc(y: np.ndarray, probabilities: np.ndarray) -> float:
 
     classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
     areas = [
-        roc_auc_score(y == k, probabilities[:, k])
-        for k in classes
-        if 0 < (y == k).sum() < len(y)
+        roc_auc_score(y == k, probabilities[:, k]) for k in classes if 0 < (y == k).sum() < len(y)
     ]
     return float(np.mean(areas)) if areas else 0.5
 

@@ -123,17 +123,19 @@ def train_population(
     teacher: Any = None,
     metric: str = "accuracy",
     layout: Layout | None = None,
+    hyper_at: Callable[[int, Hyper], Hyper] | None = None,
     survivors: Callable[[int, EpochMetrics], np.ndarray] | None = None,
     on_epoch: Callable[[int, Population, EpochMetrics], None] = lambda e, p, m: None,
 ) -> Population:
     """Train `archs: int32[N, D]` for `epochs` epochs, the state's capacity being at least N.
 
     A candidate whose loss stops being a number is frozen and its metrics are NaN from then on; the
-    others do not notice. `on_epoch(epoch, population, metrics)` is called after each epoch (from 1).
-    Minibatches are drawn without replacement within an epoch, from the candidate's seed: inside the
-    program, or outside in just that order where images are streamed. Starting from the state after
-    `start_epoch` epochs gives what an undisturbed run gives. The state passed in, and those handed to
-    `on_epoch`, are used up by the epoch that follows.
+    others do not notice. Training ends early once `survivors` has left nobody.
+    `on_epoch(epoch, population, metrics)` is called after each epoch (from 1). Minibatches are drawn
+    without replacement within an epoch, from the candidate's seed: inside the program, or outside in
+    just that order where images are streamed. Starting from the state after `start_epoch` epochs gives
+    what an undisturbed run gives. The state passed in, and those handed to `on_epoch`, are used up by
+    the epoch that follows.
 
     Args:
         network: every candidate's.
@@ -149,6 +151,8 @@ def train_population(
         teacher: the variables and the architecture of `recipe.teacher`.
         metric: what `EpochMetrics.val_metric` is, a name of `jaxnas.training.metrics.METRICS`.
         layout: how candidates share the devices; None: `Layout.fitting(capacity)`.
+        hyper_at: from an epoch, from 0, and `hyper` to the hyper-parameters of that epoch, as those that
+            a tuner found; None: `hyper` in all of them.
         survivors: called after `on_epoch` with the same epoch and its metrics, gives `bool[N]`: who is
             trained on (`jaxnas.training.fidelity`); None: everybody.
         on_epoch: hears of each epoch.
@@ -162,13 +166,18 @@ def train_population(
     if n > capacity:
         raise InputError(f"{n} architectures do not fit a population of capacity {capacity}.")
     layout = Layout.fitting(capacity) if layout is None else layout
-    options = Options.of(hyper, batch_size, recipe)
-    hyper = hyper.stretched(capacity)
-    check(data, hyper, population, options)
+    every = [hyper if hyper_at is None else hyper_at(e, hyper) for e in range(epochs)]
+    every = [h.stretched(capacity) for h in every]
+    # One program for all epochs, with what any of them needs.
+    needs = jax.tree.map(lambda *values: np.stack(values), *every) if hyper_at else hyper
+    options = Options.of(needs, batch_size, recipe)
+    for hyper in every[:1] if hyper_at is None else every:
+        check(data, hyper, population, options)
     alive = np.ones(n, bool) if alive is None else alive.copy()
     rows = padded(archs, capacity)
     population = layout.dealt(population)
     for epoch in range(start_epoch, epochs):
+        hyper = every[epoch]
         which = np.append(alive, np.zeros(capacity - n, bool))
         progress = (np.full(capacity, epoch, np.int32), np.full(capacity, epochs, np.int32))
         population, losses = trained_on(
@@ -182,7 +191,9 @@ def train_population(
         metrics = EpochMetrics(train_loss + lost, *judged)
         on_epoch(epoch + 1, population, metrics)
         if survivors is not None:
-            alive &= survivors(epoch + 1, metrics)
+            there, alive = alive, alive & survivors(epoch + 1, metrics)
+            if there.any() and not alive.any():
+                break
     return population
 
 
@@ -236,8 +247,8 @@ def check(
     """Refuse what `trained_on` cannot do, `hyper` being stretched to the capacity.
 
     Raises:
-        InputError: a batch larger than the data, a share of the batch that is no whole divisor of it, or a
-            state without what the optimizer or an average needs.
+        InputError: a batch larger than the data, a share of the batch that is no whole divisor of it, or
+            a state without what the optimizer or an average needs.
     """
     size = len(data.train if isinstance(data, StreamedData) else data.x)
     if options.batch_size > size:

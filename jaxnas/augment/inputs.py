@@ -1,0 +1,60 @@
+"""A policy on a network's inputs: from normalised values to grey levels and back."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.augment.application import apply_policy
+from jaxnas.augment.mixing import mix
+from jaxnas.augment.policy import Policy
+from jaxnas.errors import InputError
+
+
+@dataclass(frozen=True)
+class PolicyAugment:
+    """What a policy makes of a batch of network inputs and its targets.
+
+    Inputs are (pixel - mean) / std, by channel; pixels of `low`..`high` are levels 0..255. Holes
+    and what comes in from outside are the mean, 0 in a network's inputs, to the nearest level. It is
+    hashable, so that it can be a static argument of a program in which the policy is traced.
+
+    Raises:
+        InputError: `mean` and `std` of different lengths, a `std` of 0 or less, or no range.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    low: float = 0.0
+    high: float = 255.0
+
+    def __post_init__(self):
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise InputError(
+                f"mean has {len(self.mean)} channels and std {len(self.std)}; they must agree."
+            )
+        if not all(s > 0 for s in self.std):
+            raise InputError(f"std is {self.std}, expected numbers above 0.")
+        if not self.high > self.low:
+            raise InputError(f"Pixels from {self.low:g} to {self.high:g} are no range of levels.")
+
+    def __call__(
+        self, key: jax.Array, x: jax.Array, targets: jax.Array, policy: Policy
+    ) -> tuple[jax.Array, jax.Array]:
+        """`x: float32[B, H, W, C]` and `targets: float32[B, classes]`, augmented; the key is consumed.
+
+        Images that nothing happens to are what they were, bit for bit. `policy` is one, traced.
+        """
+        for_policy, for_pairs = jax.random.split(key)
+        scale = 255 / (self.high - self.low)
+        factor = np.asarray(self.std, np.float32) * np.float32(scale)
+        offset = (np.asarray(self.mean, np.float32) - np.float32(self.low)) * np.float32(scale)
+        fill = np.clip(np.round(offset), 0, 255)
+        levels = jax.lax.optimization_barrier(
+            x * factor[None, None, None] + offset[None, None, None]
+        )
+        made = apply_policy(for_policy, levels, policy, fill=fill)
+        touched = jnp.any(made != levels, axis=(1, 2, 3), keepdims=True)
+        made = (made - offset[None, None, None]) / factor[None, None, None]
+        return mix(for_pairs, jnp.where(touched, made, x), targets, policy.mixup, policy.cutmix)

@@ -1,0 +1,226 @@
+"""Writing an export directory: whole, and checked, or not at all."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export as jax_export
+
+from jaxnas import __version__
+from jaxnas.data.dataset import Dataset
+from jaxnas.data.resize import resize
+from jaxnas.errors import InputError, unknown
+from jaxnas.export.fold import Folded
+from jaxnas.export.model import Images, Model
+from jaxnas.export.onnx_file import run_onnx, write_onnx
+from jaxnas.export.places import DESCRIPTION, place_of
+from jaxnas.export.program import Standardise, inference
+from jaxnas.export.stablehlo import run_stablehlo, write_stablehlo
+from jaxnas.export.weights import load_weights, save_weights
+from jaxnas.network import Network, Variables
+from jaxnas.spaces import SearchSpace, Size
+
+WEIGHTS = "weights.safetensors"
+CHECKED = 100
+"""Test images that every format is compared on."""
+TOLERANCE = 1e-4
+"""Of probabilities; of logits too, times the largest of them where that is above 1."""
+
+type Write = Callable[[Path, Folded, jax.ShapeDtypeStruct], None]
+type Run = Callable[[Path, np.ndarray], tuple[np.ndarray, ...]]
+PROGRAMS: dict[str, tuple[str, Write, Run]] = {
+    "onnx": ("model.onnx", write_onnx, run_onnx),
+    "stablehlo": ("model.stablehlo", write_stablehlo, run_stablehlo),
+}
+"""Formats that hold a program: their file, what writes it and what runs it again."""
+FORMATS = ("safetensors", *PROGRAMS)
+
+
+def export(
+    directory: str | os.PathLike[str],
+    network: Network,
+    variables: Variables,
+    arch: np.ndarray,
+    *,
+    space: SearchSpace,
+    size: Size,
+    data: Dataset,
+    place: str | None = None,
+    accuracies: Mapping[str, float | None] | None = None,
+    formats: Sequence[str] = FORMATS,
+) -> Path:
+    """Write a trained architecture as files that others can use; `jaxnas.load` reads them.
+
+    `weights.safetensors` and `model.json` are always written, the others of `FORMATS` if asked
+    for. Each is read back and its answers to up to `CHECKED` test images compared with the network's.
+
+    Args:
+        directory: where; must not exist or be empty.
+        network: that of `space` at `size`, of the architecture's shape class.
+        variables: the trained ones, of this one architecture.
+        arch: `int32[D]`, a row of the space.
+        space: the space.
+        size: how large the network is built.
+        data: what it was trained on: names of classes, standardisation, images to check with.
+        place: what `get_space` made the space of: a name, FILE.yaml or module:attribute; None: found.
+        accuracies: what to say of it in model.json.
+        formats: of `FORMATS`.
+
+    Returns:
+        The directory.
+
+    Raises:
+        InputError: the directory is in use, a format is unknown or its package not installed, or a
+            file answers otherwise than the network does, by more than `TOLERANCE`.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("export format", name, FORMATS)
+    row = space.rows(space.pruned(np.asarray(arch, np.int32)[None]))[0]
+    images = Images.of(data, network.resolution)
+    shown = _shown(data, network.resolution)
+    expected = _answers(network, variables, row, shown, images)
+    place, description = place_of(space, place)
+    with _beside(Path(directory)) as folder:
+        if description is not None:
+            (folder / DESCRIPTION).write_bytes(description)
+        _write_weights(folder / WEIGHTS, network, variables, row, shown, images, expected)
+        for name in PROGRAMS:
+            if name in formats:
+                _write_program(folder, name, network, variables, row, shown, images, expected)
+        model = Model(
+            space=place,
+            arch=space.to_string(np.asarray(arch)),
+            size=size,
+            class_names=data.class_names,
+            images=images,
+            accuracies=_numbers(accuracies or {}),
+            sha256={path.name: _sha256(path) for path in sorted(folder.iterdir())},
+            jaxnas=__version__,
+        )
+        (folder / "model.json").write_text(model.to_json(), encoding="utf-8")
+    return Path(directory)
+
+
+def standardise_of(images: Images) -> Standardise:
+    """The standardisation that `model.json` describes."""
+    mean, std = (np.asarray(v, np.float32) for v in (images.mean, images.std))
+    return Standardise(images.scale, mean, std)
+
+
+def _shown(data: Dataset, resolution: int) -> np.ndarray:
+    """Up to `CHECKED` test images as programs take them, `[n, R, R, C]` of the stored type."""
+    x = data.test.x[:CHECKED]
+    if x.shape[1:3] == (resolution, resolution):
+        return x
+    resized = resize(x.astype(np.float32), resolution, resolution)
+    return np.rint(resized).astype(x.dtype) if x.dtype == np.uint8 else resized
+
+
+def _answers(
+    network: Network, variables: Variables, row: np.ndarray, x: np.ndarray, images: Images
+) -> tuple[np.ndarray, ...]:
+    """Logits and probabilities by the program that networks are trained with."""
+
+    @jax.jit
+    def answer(variables: Variables, row: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        inputs = standardise_of(images)(x)
+        logits = network.apply(variables, row, inputs, batch_norm="running").logits
+        return logits, jax.nn.softmax(logits)
+
+    return tuple(np.asarray(a) for a in answer(variables, jnp.asarray(row), jnp.asarray(x)))
+
+
+def _write_weights(
+    path: Path,
+    network: Network,
+    variables: Variables,
+    row: np.ndarray,
+    shown: np.ndarray,
+    images: Images,
+    expected: tuple[np.ndarray, ...],
+) -> None:
+    save_weights(path, network, variables, row)
+    found = _answers(network, load_weights(path, network, row), row, shown, images)
+    _compare(path.name, found, expected)
+
+
+def _write_program(
+    folder: Path,
+    name: str,
+    network: Network,
+    variables: Variables,
+    row: np.ndarray,
+    shown: np.ndarray,
+    images: Images,
+    expected: tuple[np.ndarray, ...],
+) -> None:
+    file, write, run = PROGRAMS[name]
+    (batch,) = jax_export.symbolic_shape("batch")
+    like = jax.ShapeDtypeStruct((batch, *shown.shape[1:]), shown.dtype)
+    program = inference(network, variables, row, standardise_of(images), like)
+    write(folder / file, program, like)
+    _compare(file, run(folder / file, shown), expected)
+    one = run(folder / file, shown[:1])
+    _compare(f"{file} for one image", one, tuple(part[:1] for part in expected))
+
+
+def _compare(file: str, found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
+    """`InputError` unless logits and probabilities are the same up to `TOLERANCE`."""
+    for what, got, want in zip(("logits", "probabilities"), found, expected, strict=True):
+        limit = TOLERANCE * max(1.0, float(np.abs(want).max()))
+        off = float(np.abs(got - want).max()) if got.shape == want.shape else np.inf
+        if not off <= limit:  # NaN is no agreement
+            raise InputError(
+                f"Nothing was exported: the {what} of {file} differ from the network's by {off:.3g} on "
+                f"{len(want)} test images, and {limit:.1g} is allowed."
+            )
+
+
+@contextlib.contextmanager
+def _beside(directory: Path) -> Iterator[Path]:
+    """A folder beside `directory` that takes its place when all has gone well."""
+    in_use = InputError(
+        f"The export directory {directory} is in use; name one that does not exist or is empty."
+    )
+    try:
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise in_use
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        made = tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent)
+        folder = Path(made)
+        try:
+            folder.chmod(0o755)
+            yield folder
+            if directory.exists():
+                directory.rmdir()  # empty, unless another process has been quicker
+            folder.rename(directory)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise InputError(f"Cannot write {directory}: {error.strerror or error}.") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _numbers(accuracies: Mapping[str, float | None]) -> dict[str, float | None]:
+    """As JSON has them: what is no finite number is null."""
+    return {
+        name: float(value) if value is not None and np.isfinite(value) else None
+        for name, value in accuracies.items()
+    }
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, hex."""
+    return _sha256(path)

@@ -1,0 +1,80 @@
+"""Stage 4: ways to augment training images are searched and compared, by one population."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from jaxnas.augment import Policy, from_json, get_policy, stack, to_json
+from jaxnas.augment.search import SEARCHES, Setting
+from jaxnas.report import ComparedPolicy
+from jaxnas.stages.job import Job
+from jaxnas.stages.plan import augmenter, finish_plan, named_policy
+from jaxnas.stages.training import train_resumably
+from jaxnas.training.layout import Layout
+
+
+def augment(job: Job) -> None:
+    """Fills `job.policy` with the best policy by validation metric, and `job.policies` with all compared.
+
+    Searched policies are found first, each journalled; then all are compared by as many copies of the
+    winner, trained together from the same weights on the same order of images.
+    """
+    config = job.config.augment
+    policies: dict[str, Policy | None] = {name: named_policy(name) for name in config.policies}
+    for name in config.search or ():
+        policies[name] = _searched(job, name)
+    names = list(policies)
+    plain = get_policy("none")
+    stacked = stack([policies[name] or plain for name in names])
+    assert job.winner is not None
+    archs = np.repeat(job.winner[None], len(names), axis=0)
+    plan = finish_plan(job, len(names), policy=plain)
+    plan = plan._replace(hyper=plan.hyper._replace(policy=stacked), patience=0)
+    trained = train_resumably(
+        job, "augment", config, archs, plan, capacity=Layout.default().places(len(names))
+    )
+    last = trained.curves[-1]
+    merit = np.where(np.isfinite(last.val_metric), last.val_metric, -1.0)
+    best = int(np.lexsort((np.nan_to_num(last.val_loss, nan=np.inf), -merit))[0])
+    job.policy = policies[names[best]]
+    job.policies = [
+        ComparedPolicy(name, tuple(float(c.val_metric[i]) for c in trained.curves), i == best)
+        for i, name in enumerate(names)
+    ]
+    if job.policy is not None:
+        job.run.write_text("policy.json", to_json(job.policy) + "\n")
+    job.notes.append(
+        f"Of {len(names)} ways to augment training images {names[best]} did best in "
+        f"{config.epochs} epochs ({merit[best]:.4f})."
+    )
+
+
+def _searched(job: Job, name: str) -> Policy:
+    """The policy that a search finds; from the journal, where it is done."""
+    done = [e for e in job.run.of_stage("augment", "found") if e["policy"] == name]
+    if done:
+        return from_json(done[-1]["found"])
+    config = job.config.augment
+    assert job.winner is not None
+    plan = finish_plan(job, config.members, policy=get_policy("none"))
+    network = job.network(config, int(job.space.shape_classes(job.winner[None])[0]))
+    with job.screen.bar(f"augment {name}", config.members * config.epochs) as bar:
+        bar.advance(0, "compiling")
+        setting = Setting(
+            network=network,
+            row=job.space.rows(job.winner[None])[0],
+            data=job.training_data(network.resolution),
+            hyper=plan.hyper,
+            recipe=replace(plan.recipe, augmenter=augmenter(job)),
+            members=config.members,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            metric=plan.metric,
+            seed=job.config.seed,
+            advance=bar.advance,
+        )
+        found = SEARCHES[name](setting)
+    job.run.record(
+        stage="augment", unit="found", policy=name, found=to_json(found), seconds=job.watch.lap()
+    )
+    return found

@@ -1,0 +1,30 @@
+"""Example images for the report: what the chosen policy makes of some training images."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.augment import apply_policy
+from jaxnas.report import Augmented
+from jaxnas.stages.job import Job
+
+IMAGES = 6
+DRAWS = 5
+
+
+def augmented(job: Job) -> Augmented | None:
+    """`DRAWS` draws of each of the first training images; None where no policy was chosen."""
+    chosen = [p.name for p in job.policies if p.chosen]
+    if job.policy is None or not chosen:
+        return None
+    x = job.data.train.x[:IMAGES].astype(np.float32)
+    if job.data.train.x.dtype != np.uint8:
+        low, high = float(job.data.train.x.min()), float(job.data.train.x.max())
+        x = (x - low) * 255 / max(high - low, 1e-12)
+    levels = jnp.asarray(np.rint(x))
+    keys = jax.random.split(jax.random.key(job.config.seed), DRAWS)
+    fill = jnp.asarray(levels.mean(axis=(0, 1, 2)).round())
+    draw = jax.jit(apply_policy)
+    made = [np.asarray(draw(key, levels, job.policy, fill=fill)) for key in keys]
+    whole = np.clip(np.rint(np.stack(made, axis=1)), 0, 255).astype(np.uint8)
+    return Augmented(np.asarray(levels, np.uint8), whole, chosen[0])

@@ -1,0 +1,120 @@
+"""How a stage trains: hyper-parameters, objective, augmentation and teacher, from the configuration."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxnas.augment import NAMED, Policy, PolicyAugment, get_policy
+from jaxnas.augment import load as load_policy
+from jaxnas.config import FinishConfig
+from jaxnas.stages.job import Job
+from jaxnas.training.hyper import SCHEDULES, Hyper
+from jaxnas.training.objective import Objective, balanced_weights
+from jaxnas.training.population import Recipe
+
+
+class Plan(NamedTuple):
+    """What `jaxnas.stages.training.train_resumably` trains with, `hyper` having `[N]` of each.
+
+    `hyper_at` says otherwise for an epoch; after `patience` epochs without a better metric training ends.
+    """
+
+    hyper: Hyper
+    recipe: Recipe
+    teacher: Any = None
+    metric: str = "accuracy"
+    hyper_at: Callable[[int, Hyper], Hyper] | None = None
+    patience: int = 0
+
+
+def objective(job: Job) -> Objective:
+    """The loss and the weights of classes that are configured."""
+    config, classes = job.config.objective, job.data.classes
+    weights = config.class_weights
+    if weights == ("balanced",):
+        weights = balanced_weights(job.data.train.y, classes)
+    return Objective.of(
+        config.loss, None if weights is None else [float(w) for w in weights], classes
+    )
+
+
+def augmenter(job: Job) -> PolicyAugment:
+    """What policies do to this data's images."""
+    x = job.data.train.x
+    low, high = (0.0, 1.0) if x.dtype == np.uint8 else (float(x.min()), float(x.max()))
+    mean, std = (tuple(map(float, a)) for a in (job.data.mean, job.data.std))
+    return PolicyAugment(mean, std, low, high if high > low else low + 1)
+
+
+def train_plan(job: Job, n: int) -> Plan:
+    """Of the n candidates of stage train."""
+    config = job.config.train
+    hyper = Hyper.constant(n, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
+    return Plan(
+        hyper, Recipe(config.dtype, objective=objective(job)), metric=job.config.objective.metric
+    )
+
+
+def finish_plan(job: Job, n: int = 1, *, policy: Policy | None = None) -> Plan:
+    """Of `n` copies of the winner: what is configured for stage finish, and what was found before it.
+
+    `policy` goes before the configured one.
+    """
+    config = job.config.finish
+    policy = policy if policy is not None else _policy(job, config)
+    hyper = configured(config, n)
+    if policy is not None:
+        stacked = jax.tree.map(lambda a: np.repeat(np.asarray(a)[None], n, axis=0), policy)
+        hyper = hyper._replace(policy=stacked)
+    teacher = job.teacher
+    recipe = Recipe(
+        config.dtype,
+        optimizer=config.optimizer,
+        objective=objective(job),
+        augmenter=None if policy is None else augmenter(job),
+        teacher=None if teacher is None else teacher.network,
+    )
+    return Plan(
+        hyper,
+        recipe,
+        teacher=None if teacher is None else (teacher.variables, teacher.row),
+        metric=job.config.objective.metric,
+        hyper_at=None if job.tuned is None else _as_tuned(job.tuned, config.epochs),
+        patience=config.patience,
+    )
+
+
+def configured(config: FinishConfig, n: int) -> Hyper:
+    """The section's hyper-parameters for `n` networks."""
+    names = set(Hyper._fields) & set(vars(config)) - {"schedule", "distill"}
+    values = {name: getattr(config, name) for name in names}
+    values["schedule"] = SCHEDULES.index(config.schedule)
+    values["distill"] = 0.0 if config.teacher is None else config.distill
+    return Hyper.constant(n, **values)
+
+
+def _policy(job: Job, config: FinishConfig) -> Policy | None:
+    if config.augment is None:
+        return job.policy
+    return named_policy(config.augment)
+
+
+def named_policy(text: str) -> Policy | None:
+    """A policy by name, parameters after colons, or from FILE.json; None: one that does nothing."""
+    if text.endswith(".json") and text.partition(":")[0] not in NAMED:
+        return load_policy(Path(text))
+    return None if text == "none" else get_policy(text)
+
+
+def _as_tuned(tuned: dict[str, np.ndarray], epochs: int) -> Callable[[int, Hyper], Hyper]:
+    """The tuned values of each epoch, stretched from the units that they were found for."""
+
+    def at(epoch: int, hyper: Hyper) -> Hyper:
+        now = {k: np.asarray(v)[epoch * len(v) // epochs] for k, v in tuned.items()}
+        shape = np.shape(hyper.learning_rate)
+        return hyper._replace(**{k: np.full(shape, v, np.float32) for k, v in now.items()})
+
+    return at

@@ -1,0 +1,195 @@
+"""Stage 3: the winner's hyper-parameters are searched, the trials being members of one population."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxnas.errors import InputError
+from jaxnas.hpo import Done, Space, Tuner, get_tuner, log_uniform, run, uniform
+from jaxnas.hpo.training_trials import Progress, TrainingTrials, with_values
+from jaxnas.report import TunedMember
+from jaxnas.runs import numbers
+from jaxnas.stages.job import Job
+from jaxnas.stages.plan import configured, finish_plan
+from jaxnas.training.hyper import Hyper
+
+RATES = {"sgd": (0.01, 0.5), "adamw": (3e-4, 1e-2)}
+"""Learning rates that are searched, by optimizer."""
+
+
+def tune(job: Job) -> None:
+    """Fills `job.tuned`, the values by unit of the best member's line, and `job.trials`.
+
+    Each segment of the tuner is journalled with the fitness it led to, its state saved before; a run
+    that is resumed tells the tuner again what the journal has, and goes on.
+    """
+    config = job.config.tune
+    tuner, space, trials = tuner_of(job), space_of(job), _trials(job)
+    budget = config.budget or config.members * config.epochs
+    entries = job.run.of_stage("tune", "segment")
+    told = [numbers(e["fitness"]) for e in entries] or None
+    with job.screen.bar("tune", budget) as bar:
+        spent = sum(e["cost"] for e in entries)
+        bar.advance(spent, "compiling")
+
+        def on_segment(done: Done) -> None:
+            job.run.save_state("tune", done.index + 1, _saved(done.state))
+            job.run.record(
+                stage="tune",
+                unit="segment",
+                fitness=done.fitness,
+                cost=done.segment.cost,
+                seconds=job.watch.lap(),
+            )
+            job.run.drop_states("tune", keep=done.index + 1)
+            best = np.nanmax(np.append(done.fitness, 0.0))
+            bar.advance(done.segment.cost, f"best validation {best:.4f}")
+
+        result = run(
+            tuner,
+            trials,
+            space,
+            n=config.members,
+            units=config.epochs,
+            budget=budget,
+            seed=job.config.seed,
+            first=_first(job, space),
+            told=told,
+            population=_restored(job, trials, len(entries)),
+            on_segment=on_segment,
+        )
+    schedule = result.schedule
+    job.run.write_text("schedule.json", schedule.to_json() + "\n")
+    job.tuned = schedule.values()
+    job.trials = _members(schedule)
+    said = ", ".join(f"{k} {_said(v)}" for k, v in job.tuned.items())
+    job.notes.append(
+        f"Tuner {config.tuner} trained {config.members} members for {result.spent} epochs in all; "
+        f"the best reached {result.fitness:.4f} with {said}."
+    )
+
+
+def tuner_of(job: Job) -> Tuner:
+    """The configured tuner, its study in the run directory if it keeps one and no place is named."""
+    tuner: Any = get_tuner(job.config.tune.tuner)
+    fields = (
+        {f.name for f in dataclasses.fields(tuner)} if dataclasses.is_dataclass(tuner) else set()
+    )
+    asked = job.config.tune.storage
+    if "storage" not in fields:
+        if asked is not None:
+            raise InputError(f"tune.storage is {asked!r}, but tuner {tuner.name} keeps no study.")
+        return tuner
+    if asked is None and tuner.storage:
+        return tuner
+    place = asked or str(Path(job.run.directory) / "tune.sqlite3") if job.run else ""
+    return dataclasses.replace(tuner, storage=place)
+
+
+def space_of(job: Job) -> Space:
+    """The configured hyper-parameters, or those that matter most.
+
+    Raises:
+        InputError: a name that is no hyper-parameter of training.
+    """
+    config = job.config
+    if config.tune.space is not None:
+        space = Space.read(config.tune.space)
+        base = configured(config.finish, 1)
+        with_values({name: np.zeros(1) for name in space.names}, base)  # refuses other names
+        return space
+    return Space.of(
+        {
+            "learning_rate": log_uniform(*RATES[config.finish.optimizer]),
+            "weight_decay": log_uniform(1e-5, 5e-3),
+            "label_smoothing": uniform(0.0, 0.2),
+            "momentum": uniform(0.8, 0.98),
+        }
+    )
+
+
+def _first(job: Job, space: Space) -> np.ndarray | None:
+    """What stage finish would take, where the space has it: no search should end below it."""
+    own = configured(job.config.finish, 1)
+    values = {name: float(getattr(own, name)[0]) for name in space.names}
+    try:
+        return space.encode([values])
+    except InputError:
+        return None
+
+
+def _trials(job: Job) -> TrainingTrials:
+    config = job.config.tune
+    assert job.winner is not None
+    archs = np.repeat(job.winner[None], config.members, axis=0)
+    plan = finish_plan(job, config.members)
+    network = job.network(config, int(job.space.shape_classes(job.winner[None])[0]))
+    return TrainingTrials(
+        network,
+        job.space.rows(archs),
+        job.population_data(network.resolution),
+        plan.hyper.overridden(job.space.hyper(archs)),
+        config.epochs,
+        config.batch_size,
+        recipe=plan.recipe,
+        teacher=plan.teacher,
+        metric=plan.metric,
+    )
+
+
+def _saved(state: Progress) -> dict[str, Any]:
+    """A pytree of arrays alone; None has no place in a checkpoint."""
+    hyper = {k: np.asarray(v) for k, v in state.hyper._asdict().items() if k != "policy"}
+    parts = {"variables": state.population.variables, "optimizer": state.population.optimizer}
+    if state.population.average is not None:
+        parts["average"] = state.population.average
+    seeds = {"seeds": state.population.seeds}
+    return parts | seeds | {"epochs": state.epochs, "losses": state.losses, "hyper": hyper}
+
+
+def _restored(job: Job, trials: TrainingTrials, index: int) -> Progress | None:
+    if not index:
+        return None
+    job.run.drop_states("tune", keep=index)
+    like = trials.init(np.zeros(len(trials.rows), np.uint32))
+    kept = job.run.restore_state("tune", index, _saved(like))
+    population = like.population._replace(
+        variables=kept["variables"],
+        optimizer=kept["optimizer"],
+        seeds=kept["seeds"],
+        average=kept.get("average"),
+    )
+    hyper = Hyper(**kept["hyper"], policy=trials.base.policy)
+    return Progress(population, np.asarray(kept["epochs"]), np.asarray(kept["losses"]), hyper)
+
+
+def _members(schedule: Any) -> list[TunedMember]:
+    """Each member's line of values and fitness for the report, segment by segment."""
+    found = []
+    names = schedule.space.names
+    at = np.zeros(len(schedule.events[0].copy), int)
+    for event in schedule.events:
+        values = schedule.space.values(event.hyper)
+        for i in np.flatnonzero(event.which):
+            begun = 0 if event.copy[i] < 0 else at[event.copy[i]]
+            copied = int(event.copy[i])
+            found.append(
+                TunedMember(
+                    member=int(i),
+                    start=int(begun),
+                    units=int(event.units),
+                    copied=copied if copied not in (i, -1) else -1,
+                    values={k: float(values[k][i]) for k in names},
+                    fitness=float(event.fitness[i]),
+                )
+            )
+        ends = np.where(event.copy < 0, 0, at[event.copy]) + event.units * event.which
+        at = ends.astype(int)
+    return found
+
+
+def _said(values: np.ndarray) -> str:
+    first, last = float(values[0]), float(values[-1])
+    return f"{first:.3g}" if np.all(values == values[0]) else f"{first:.3g} to {last:.3g}"
