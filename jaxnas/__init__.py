@@ -12,7 +12,9 @@ if (_root / "pyproject.toml").is_file():
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from jaxnas.classifier import load as load
     from jaxnas.errors import InputError as InputError
+    from jaxnas.estimator import ImageClassifier as ImageClassifier
     from jaxnas.module_score import score as score
     from jaxnas.proxies import as_proxy as as_proxy
     from jaxnas.ranking import rank as rank
@@ -21,13 +23,24 @@ if TYPE_CHECKING:
 # Imported on first use: jax, flax and pandas take seconds, and `--help` needs none of them.
 _EXPORTS = {
     "rank": "jaxnas.ranking",
+    "load": "jaxnas.classifier",
+    "ImageClassifier": "jaxnas.estimator",
     "score": "jaxnas.module_score",
     "InputError": "jaxnas.errors",
     "as_proxy": "jaxnas.proxies",
     "get_space": "jaxnas.search_spaces",
 }
 
-__all__ = ["InputError", "__version__", "as_proxy", "get_space", "rank", "score"]
+__all__ = [
+    "ImageClassifier",
+    "InputError",
+    "__version__",
+    "as_proxy",
+    "get_space",
+    "load",
+    "rank",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -70,17 +71,20 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         self.seed = seed
         self.directory = directory
         self.quiet = quiet
-        for name, value in options.items():
-            setattr(self, name, value)
+        self._options = options
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """All parameters, options of the search among them."""
-        return super().get_params(deep) | self._options()
+        return super().get_params(deep) | self._options
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters, or options of the search, by name; an unknown one is refused by `fit`."""
+        named = self._get_param_names()
         for name, value in params.items():
-            setattr(self, name, value)
+            if name in named:
+                setattr(self, name, value)
+            else:
+                self._options = self._options | {name: value}
         return self
 
     def fit(self, x: Any, y: Any) -> Self:
@@ -118,7 +122,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, x: Any) -> np.ndarray:
         """The most probable label of each image, `[n]`."""
-        return self.classes_[self.predict_proba(x).argmax(axis=1)]
+        best = self.predict_proba(x).argmax(axis=1)
+        return self.classes_[best]
 
     @property
     def classifier_(self) -> Classifier:
@@ -132,8 +137,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without compiled programs: the model is in its files."""
-        state = super().__getstate__()
-        return state | {"_classifier": None} if "_classifier" in state else state
+        state: dict[str, Any] = dict(super().__getstate__())  # type: ignore[call-overload]
+        return state | dict.fromkeys(state.keys() & {"_classifier"})
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "_files")
@@ -143,17 +148,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         return tags
 
-    def _options(self) -> dict[str, Any]:
-        """What was given beyond the named parameters; what a fit leaves has underscores around it."""
-        named = self._get_param_names()
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if name not in named and not name.startswith("_") and not name.endswith("_")
-        }
-
     def _settings(self, images: int) -> dict[str, Any]:
-        given = flatten({k.replace("__", "."): v for k, v in self._options().items()})
+        given = flatten({k.replace("__", "."): v for k, v in self._options.items()})
         # The largest power of two: few sizes, as each is compiled.
         batch = 1 << (min(BATCH, images).bit_length() - 1)
         own: dict[str, Any] = BUDGET | {"batch_size": batch, "export.formats": ("safetensors",)}
@@ -168,6 +164,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             )
         images = self._images(x, reset=True)
         labels = column_or_1d(y, warn=True)
+        assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
         if len(labels) != len(images):
             raise InputError(f"There are {len(labels)} labels for {len(images)} images.")
@@ -180,9 +177,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
     def _images(self, x: Any, *, reset: bool) -> np.ndarray:
         """Stored images `[n, H, W, C]`; a matrix as rows of features."""
-        if np.ndim(x) in (3, 4):
+        if np.asarray(x).ndim in (3, 4):
             return self._image_arrays(x, reset=reset)
-        rows = validate_data(self, x, reset=reset, dtype=np.float32)
+        rows = np.asarray(validate_data(self, x, reset=reset, dtype=np.float32))
         if reset:
             self.image_shape_ = (1, 1, rows.shape[1])
         return rows[:, None, None, :]

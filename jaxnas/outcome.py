@@ -12,6 +12,7 @@ from jaxnas.config import TRAINING
 from jaxnas.report import ReportData, TrainedCandidate, score_columns, write_report
 from jaxnas.stages.candidates import computed_once
 from jaxnas.stages.examples import augmented
+from jaxnas.stages.export import place
 from jaxnas.stages.job import Job, Section
 from jaxnas.stages.limits import limits
 
@@ -156,7 +157,7 @@ def _found(job: Job) -> dict[str, Any]:
     if chosen:
         found["policy"] = chosen[0]
     if "export" in job.config.active_stages:
-        found["export"] = job.config.export.dir or str(job.run.directory / "export")
+        found["export"] = str(place(job))
     return found
 
 

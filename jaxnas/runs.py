@@ -198,18 +198,19 @@ class Run:
                 os.truncate(self._journal, whole)
 
 
-def check_free(path: Path) -> None:
-    """`InputError` where a new run would find a file in its way, or a directory that is in use."""
+def check_free(path: Path, flag: str = "--out") -> None:
+    """`InputError` where what `flag` names is a file, or a directory that is in use."""
     with writing(path):
         if path.exists() and not path.is_dir():
-            raise InputError(f"--out {path} is a file, expected a directory.")
+            raise InputError(f"{flag} {path} is a file, expected a directory.")
         # What a process killed before its first file was whole leaves behind is no run.
         names = sorted(p.name for p in path.iterdir()) if path.exists() else []
         taken = [name for name in names if name not in (".lock", ".config.yaml.part")]
     if taken:
         what = "another run" if "config.yaml" in taken else f"{taken[0]!r} and more"
         raise InputError(
-            f"--out {path} holds {what}; name another directory, or continue with --resume."
+            f"{flag} {path} holds {what}; name another directory"
+            + (", or continue with --resume." if flag == "--out" else ".")
         )
 
 

@@ -54,7 +54,7 @@ class PolicyAugment:
         levels = jax.lax.optimization_barrier(
             x * factor[None, None, None] + offset[None, None, None]
         )
-        made = apply_policy(for_policy, levels, policy, fill=fill)
+        made = apply_policy(for_policy, levels, policy, fill=jnp.asarray(fill))
         touched = jnp.any(made != levels, axis=(1, 2, 3), keepdims=True)
         made = (made - offset[None, None, None]) / factor[None, None, None]
         return mix(for_pairs, jnp.where(touched, made, x), targets, policy.mixup, policy.cutmix)

@@ -114,6 +114,8 @@ def _outputs(equation: JaxprEqn, arguments: list[Atom], steps: list[_Step]) -> l
         inner = equation.params[INLINED[name]]
         body, consts = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
         return _walked(body, [Known(c) for c in consts], arguments, steps)
+    if name == "select_n" and (taken := _taken(arguments)) is not None:
+        return [taken]
     values = [a.value for a in arguments if isinstance(a, Known)]
     if len(values) == len(arguments) and _fixed(equation):
         return [Known(value) for value in _computed(equation, values)]
@@ -123,9 +125,24 @@ def _outputs(equation: JaxprEqn, arguments: list[Atom], steps: list[_Step]) -> l
     return list(fresh)
 
 
+def _taken(arguments: list[Atom]) -> Atom | None:
+    """The case of a select that is taken everywhere; None: that is not known.
+
+    Indices are selected from themselves and themselves plus a size, which may be the batch's.
+    """
+    which, *cases = arguments
+    if not isinstance(which, Known):
+        return None
+    numbers = np.unique(np.asarray(which.value))
+    return cases[int(numbers[0])] if len(numbers) == 1 else None
+
+
 def _fixed(equation: JaxprEqn) -> bool:
-    """Whether the shapes of what is computed are numbers, not names such as the size of a batch."""
-    return all(isinstance(n, int) for v in equation.outvars for n in v.aval.shape)
+    """Whether what is computed depends on no symbol, such as the size of a batch."""
+    if equation.primitive.name == "dim_as_value":
+        return False
+    shapes = [getattr(v.aval, "shape", ()) for v in equation.outvars]
+    return all(isinstance(n, int) for shape in shapes for n in shape)
 
 
 def _computed(equation: JaxprEqn, values: Sequence[Any]) -> list[Any]:

@@ -6,7 +6,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -85,16 +88,15 @@ def export(
             raise unknown("export format", name, FORMATS)
     row = space.rows(space.pruned(np.asarray(arch, np.int32)[None]))[0]
     images = Images.of(data, network.resolution)
-    shown = _shown(data, network.resolution)
-    expected = _answers(network, variables, row, shown, images)
+    exporting = _Exporting(network, variables, row, images, _shown(data, network.resolution))
     place, description = place_of(space, place)
     with _beside(Path(directory)) as folder:
         if description is not None:
             (folder / DESCRIPTION).write_bytes(description)
-        _write_weights(folder / WEIGHTS, network, variables, row, shown, images, expected)
-        for name in PROGRAMS:
+        exporting.weights(folder / WEIGHTS)
+        for name, (file, write, run) in PROGRAMS.items():
             if name in formats:
-                _write_program(folder, name, network, variables, row, shown, images, expected)
+                exporting.program(folder / file, write, run)
         model = Model(
             space=place,
             arch=space.to_string(np.asarray(arch)),
@@ -102,11 +104,58 @@ def export(
             class_names=data.class_names,
             images=images,
             accuracies=_numbers(accuracies or {}),
-            sha256={path.name: _sha256(path) for path in sorted(folder.iterdir())},
+            sha256={path.name: sha256(path) for path in sorted(folder.iterdir())},
             jaxnas=__version__,
         )
         (folder / "model.json").write_text(model.to_json(), encoding="utf-8")
     return Path(directory)
+
+
+@dataclass(frozen=True, eq=False)
+class _Exporting:
+    """A network whose files are compared with what it says of the images `shown`, `[n, R, R, C]`."""
+
+    network: Network
+    variables: Variables
+    row: np.ndarray
+    images: Images
+    shown: np.ndarray
+
+    def weights(self, path: Path) -> None:
+        """Write the weights and read them back."""
+        save_weights(path, self.network, self.variables, self.row)
+        again = load_weights(path, self.network, self.row)
+        _compare(path.name, self._answers(again), self._expected)
+
+    def program(self, path: Path, write: Write, run: Run) -> None:
+        """Write a program and run it, on all images and on one."""
+        (batch,) = jax_export.symbolic_shape("batch")
+        like = jax.ShapeDtypeStruct((batch, *self.shown.shape[1:]), self.shown.dtype)
+        standardise = standardise_of(self.images)
+        write(path, inference(self.network, self.variables, self.row, standardise, like), like)
+        _compare(path.name, run(path, self.shown), self._expected)
+        first = tuple(part[:1] for part in self._expected)
+        _compare(f"{path.name} for one image", run(path, self.shown[:1]), first)
+
+    @cached_property
+    def _expected(self) -> tuple[np.ndarray, ...]:
+        return self._answers(self.variables)
+
+    @cached_property
+    def _answer(self) -> Any:
+        """As networks are trained and evaluated: one program for all architectures."""
+
+        @jax.jit
+        def answer(variables: Variables, row: jax.Array, x: jax.Array) -> Any:
+            inputs = standardise_of(self.images)(x)
+            logits = self.network.apply(variables, row, inputs, batch_norm="running").logits
+            return logits, jax.nn.softmax(logits)
+
+        return answer
+
+    def _answers(self, variables: Variables) -> tuple[np.ndarray, ...]:
+        found = self._answer(variables, jnp.asarray(self.row), jnp.asarray(self.shown))
+        return tuple(np.asarray(part) for part in found)
 
 
 def standardise_of(images: Images) -> Standardise:
@@ -122,54 +171,6 @@ def _shown(data: Dataset, resolution: int) -> np.ndarray:
         return x
     resized = resize(x.astype(np.float32), resolution, resolution)
     return np.rint(resized).astype(x.dtype) if x.dtype == np.uint8 else resized
-
-
-def _answers(
-    network: Network, variables: Variables, row: np.ndarray, x: np.ndarray, images: Images
-) -> tuple[np.ndarray, ...]:
-    """Logits and probabilities by the program that networks are trained with."""
-
-    @jax.jit
-    def answer(variables: Variables, row: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        inputs = standardise_of(images)(x)
-        logits = network.apply(variables, row, inputs, batch_norm="running").logits
-        return logits, jax.nn.softmax(logits)
-
-    return tuple(np.asarray(a) for a in answer(variables, jnp.asarray(row), jnp.asarray(x)))
-
-
-def _write_weights(
-    path: Path,
-    network: Network,
-    variables: Variables,
-    row: np.ndarray,
-    shown: np.ndarray,
-    images: Images,
-    expected: tuple[np.ndarray, ...],
-) -> None:
-    save_weights(path, network, variables, row)
-    found = _answers(network, load_weights(path, network, row), row, shown, images)
-    _compare(path.name, found, expected)
-
-
-def _write_program(
-    folder: Path,
-    name: str,
-    network: Network,
-    variables: Variables,
-    row: np.ndarray,
-    shown: np.ndarray,
-    images: Images,
-    expected: tuple[np.ndarray, ...],
-) -> None:
-    file, write, run = PROGRAMS[name]
-    (batch,) = jax_export.symbolic_shape("batch")
-    like = jax.ShapeDtypeStruct((batch, *shown.shape[1:]), shown.dtype)
-    program = inference(network, variables, row, standardise_of(images), like)
-    write(folder / file, program, like)
-    _compare(file, run(folder / file, shown), expected)
-    one = run(folder / file, shown[:1])
-    _compare(f"{file} for one image", one, tuple(part[:1] for part in expected))
 
 
 def _compare(file: str, found: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:

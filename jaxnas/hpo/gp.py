@@ -10,7 +10,7 @@ from jaxnas.hpo.study import StudyTuner
 
 @dataclass(frozen=True)
 class Gp(StudyTuner):
-    """Optuna's `GPSampler`, which computes with PyTorch.
+    """Optuna's `GPSampler`, which computes with PyTorch; what is not always active is drawn uniformly.
 
     Args:
         storage: where the study is kept (`StudyTuner`).
@@ -35,4 +35,9 @@ class Gp(StudyTuner):
                 "The tuner gp needs PyTorch, which Optuna's Gaussian process computes with: "
                 "pip install torch."
             )
-        return optuna.samplers.GPSampler(seed=seed, n_startup_trials=self.startup)
+        return optuna.samplers.GPSampler(
+            seed=seed,
+            n_startup_trials=self.startup,
+            warn_independent_sampling=False,
+            independent_sampler=optuna.samplers.RandomSampler(seed=seed),
+        )

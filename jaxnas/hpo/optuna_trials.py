@@ -18,8 +18,9 @@ SPACE, RUN, SEGMENT, MEMBER, DIVERGED = (
     f"jaxnas:{name}" for name in ("space", "run", "segment", "member", "diverged")
 )
 """Attributes of studies and trials."""
-TRIES = 100
-"""A proposal that is forbidden is replaced so often, then by a uniform draw."""
+TRIES = 3
+"""A proposal that is forbidden is replaced so often, then by a uniform draw: a sampler that does not draw
+would propose the same again and again."""
 
 
 def optuna_for(name: str) -> Any:

@@ -8,6 +8,7 @@ import abc
 import json
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
@@ -110,7 +111,14 @@ class StudyTuner(Tuner):
             return record.segments(study, _run(state.job, state.seed), state.job.n)
 
     def _proposed(self, state: StudyState) -> tuple[np.ndarray, np.ndarray]:
-        """The next rows, and what the sampler noted of each."""
+        """The next rows, and what the sampler noted of each; computed once for `ask` and `tell`."""
+        mark = (self, int(state.told), state.rows.tobytes(), state.fitness.tobytes())
+        known = _PROPOSED.get(state.job)
+        if known is None or known[0] != mark:
+            known = _PROPOSED[state.job] = (mark, self._sampled(state))
+        return known[1]
+
+    def _sampled(self, state: StudyState) -> tuple[np.ndarray, np.ndarray]:
         optuna = record.optuna_for(self.name)
         job, told = state.job, int(state.told)
         rng = generator(state.seed, told)
@@ -125,6 +133,10 @@ class StudyTuner(Tuner):
             attrs[: len(job.first)] = "{}"
             rows = job.begin(rows)
         return rows, attrs
+
+
+_PROPOSED: "WeakKeyDictionary[Job, tuple[Any, tuple[np.ndarray, np.ndarray]]]" = WeakKeyDictionary()
+"""The last proposals of each job, and for which tuner and trials."""
 
 
 def _run(job: Job, seed: np.ndarray) -> str:

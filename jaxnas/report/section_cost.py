@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from jaxnas.report.formats import duration, percent, share, si
+from jaxnas.report.measure import remark
 from jaxnas.report.model import ReportData, TrainedCandidate
 from jaxnas.report.roles import BACK_TO_FRONT, NAMES, legend, mark
 from jaxnas.report.section import Section, figure, figures
@@ -43,7 +44,7 @@ def _comparison(data: ReportData, shown: Sequence[TrainedCandidate]) -> str:
     left_out = len(data.trained) - len(shown)
     if left_out:
         text += f" {left_out} trained longer or diverged, and not drawn here."
-    return text
+    return f"{text} {remark(data)}".strip()
 
 
 def _kind(data: ReportData, n: int) -> str:

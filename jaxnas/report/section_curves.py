@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from jaxnas.report.formats import duration, percent, share
+from jaxnas.report.measure import is_accuracy, remark
 from jaxnas.report.model import ReportData, TrainedCandidate
 from jaxnas.report.roles import BACK_TO_FRONT, legend
 from jaxnas.report.section import Section, figure, figures
@@ -19,7 +20,11 @@ def _render(data: ReportData) -> Markup | None:
         if drawn:
             parts.append(tag("h3", heading) if heading else Markup(""))
             parts.append(_pair(data, drawn))
-    return Markup("").join(parts) if parts else None
+    return _about(data) + Markup("").join(parts) if parts else None
+
+
+def _about(data: ReportData) -> Markup:
+    return Markup("") if is_accuracy(data) else tag("p", remark(data), class_="lead")
 
 
 def _pair(data: ReportData, shown: Sequence[TrainedCandidate]) -> Markup:

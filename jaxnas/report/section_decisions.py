@@ -8,6 +8,7 @@ from itertools import groupby
 from markupsafe import Markup
 
 from jaxnas.report.formats import MISSING, number, percent, share
+from jaxnas.report.measure import metric_name
 from jaxnas.report.model import ReportData
 from jaxnas.report.roles import mark
 from jaxnas.report.section import Section, figure, fill, wide_or_narrow
@@ -68,15 +69,15 @@ def _winner(data: ReportData) -> int:
     return -max(own)[2] if own else -1
 
 
-def _is_accuracy(data: ReportData) -> bool:
-    """Whether fitness is an accuracy and not minus a sum of losses."""
+def _is_metric(data: ReportData) -> bool:
+    """Whether fitness is the metric, a share, and not minus a sum of losses."""
     config = data.result.get("config", {})
     train = config.get("train", {}) if isinstance(config, dict) else {}
     return train.get("measure", "last_seen") == "last_seen"
 
 
 def _write(data: ReportData) -> Callable[[float], str]:
-    return percent if _is_accuracy(data) else number
+    return percent if _is_metric(data) else number
 
 
 def _render(data: ReportData) -> Markup | None:
@@ -122,8 +123,8 @@ def _chart(data: ReportData, *, width: int, n: int) -> Markup:
     values = [d.reached for d in data.decisions]
     for d in data.decisions:
         values += [d.expected - d.deviation, d.expected + d.deviation, d.expected]
-    label = "validation accuracy" if _is_accuracy(data) else "fitness"
-    write = share if _is_accuracy(data) else number
+    label = f"validation {metric_name(data)}" if _is_metric(data) else "fitness"
+    write = share if _is_metric(data) else number
     last = len(data.decisions)
     frame = Frame(
         axis("training", [0.5, last + 0.5], write="{:g}".format, integer=True, margin=0, n=n),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from jaxnas.report.formats import MISSING, percent, share, si
+from jaxnas.report.measure import remark
 from jaxnas.report.model import ReportData, TrainedCandidate
 from jaxnas.report.roles import BACK_TO_FRONT, NAMES, legend, mark
 from jaxnas.report.section import Section, figure, figures, fill
@@ -96,7 +97,7 @@ def _explanation(data: ReportData) -> str:
     if data.limits:
         said = (f"{_COSTS[k][1](v)} {_COSTS[k][0]}" for k, v in data.limits.items() if k in _COSTS)
         text += f" At most {' and '.join(said)} were allowed (dashed); baselines keep no limit."
-    return text
+    return f"{text} {remark(data)}".strip()
 
 
 def _chart(data: ReportData, shown: Sequence[TrainedCandidate], cost: str) -> Markup:

@@ -27,8 +27,6 @@ class Points:
 
 def _points(data: ReportData) -> Points:
     ranking = data.ranking
-    if not score_columns(ranking):
-        return None
     x_name = "params" if "params" in ranking.columns else "rank"
     x, score, rank = (np.asarray(ranking[c], dtype=float) for c in (x_name, "score", "rank"))
     drawn = np.isfinite(score) & np.isfinite(x)
@@ -36,7 +34,9 @@ def _points(data: ReportData) -> Points:
     return Points(x_name, x[drawn], score[drawn], rank[drawn], row)
 
 
-def _render(data: ReportData) -> Markup:
+def _render(data: ReportData) -> Markup | None:
+    if not score_columns(data.ranking):
+        return None
     points = _points(data)
     said = tag("p", _explanation(data), class_="lead")
     if not points.row:

@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from jaxnas.report.formats import MISSING, number, percent, si
+from jaxnas.report.measure import is_accuracy
 from jaxnas.report.model import ReportData, TrainedCandidate, score_columns
 from jaxnas.report.roles import NAMES
 from jaxnas.report.section import Section, fill
@@ -38,13 +39,15 @@ def headings(data: ReportData) -> list[str]:
 
 def accuracy_columns(data: ReportData) -> list[str]:
     """Validation and test accuracy are never of one column, nor are different budgets."""
+    # where networks were compared by something else it must be said what this is
+    what = "" if is_accuracy(data) else " accuracy"
     columns = []
     if data.trained:
-        columns.append(f"validation, {data.budget} epochs")
+        columns.append(f"validation{what}, {data.budget} epochs")
     if "val_accuracy" in data.result:
-        columns.append("validation, finished")
+        columns.append(f"validation{what}, finished")
     if "test_accuracy" in data.result:
-        columns.append("test, finished")
+        columns.append(f"test{what}, finished")
     return columns
 
 

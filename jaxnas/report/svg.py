@@ -42,18 +42,37 @@ def nice_ticks(low: float, high: float, n: int = _TICKS, *, integer: bool = Fals
     return [float(round(k * step, decimals)) for k in range(first, last + 1)]
 
 
+def log_ticks(low: float, high: float, n: int = _TICKS) -> list[float]:
+    """Powers of ten in a range of positive numbers, with their multiples where few lie in it.
+
+    At most `n` + 1; a range with less than two of them has the ticks of a linear one.
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for multiples in ((1, 2, 5), (1, 3), (1,)):
+        exact = (float(f"{m}e{k}") for k in range(first, last + 1) for m in multiples)
+        ticks = [t for t in exact if low <= t <= high]
+        if len(ticks) <= n + 1:
+            break
+    # of many decades every second, third, ...
+    ticks = ticks[:: math.ceil(len(ticks) / (n + 1)) or 1]
+    return ticks if len(ticks) > 1 else nice_ticks(low, high, n)
+
+
 @dataclass(frozen=True)
 class Axis:
-    """One axis: its range, its ticks, and how they are written."""
+    """One axis: its range, its ticks, how they are written, and whether it is logarithmic."""
 
     label: str
     low: float
     high: float
     ticks: tuple[float, ...]
     write: Callable[[float], str]
+    log: bool = False
 
     def place[T: (float, np.ndarray)](self, value: T) -> T:
         """Where `value` lies between the ends, 0 to 1."""
+        if self.log:
+            return np.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
 
@@ -75,6 +94,22 @@ def axis(
     pad = margin * (high - low)
     low, high = low - pad, high + pad
     return Axis(label, low, high, tuple(nice_ticks(low, high, n, integer=integer)), write)
+
+
+def log_axis(
+    label: str,
+    values: Sequence[float],
+    *,
+    write: Callable[[float], str],
+    margin: float = 0.04,
+    n: int = _TICKS,
+) -> Axis:
+    """A logarithmic axis that holds all `values`, which are positive where they are finite."""
+    linear = axis(
+        label, [math.log(v) for v in values if math.isfinite(v)], write=write, margin=margin
+    )
+    low, high = math.exp(linear.low), math.exp(linear.high)
+    return Axis(label, low, high, tuple(log_ticks(low, high, n)), write, log=True)
 
 
 @dataclass(frozen=True)

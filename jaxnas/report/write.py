@@ -8,17 +8,21 @@ from pathlib import Path
 from markupsafe import Markup
 
 from jaxnas.report import (
+    section_augmentation,
     section_cell,
     section_config,
+    section_confusion,
     section_cost,
     section_curves,
     section_decisions,
     section_front,
+    section_mistakes,
     section_ranking,
     section_summary,
     section_super_net,
     section_table,
     section_time,
+    section_tuning,
 )
 from jaxnas.report.model import ReportData
 from jaxnas.report.section import Section, fill
@@ -32,6 +36,10 @@ SECTIONS: tuple[Section, ...] = (
     section_super_net.SECTION,
     section_cost.SECTION,
     section_front.SECTION,
+    section_tuning.SECTION,
+    section_augmentation.SECTION,
+    section_confusion.SECTION,
+    section_mistakes.SECTION,
     section_table.SECTION,
     section_time.SECTION,
     section_config.SECTION,

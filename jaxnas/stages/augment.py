@@ -1,15 +1,17 @@
 """Stage 4: ways to augment training images are searched and compared, by one population."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 
 from jaxnas.augment import Policy, from_json, get_policy, stack, to_json
-from jaxnas.augment.search import SEARCHES, Setting
+from jaxnas.augment.search import SEARCHES, Found, Setting
 from jaxnas.report import ComparedPolicy
 from jaxnas.stages.job import Job
-from jaxnas.stages.plan import augmenter, finish_plan, named_policy
+from jaxnas.stages.plan import augmenter, finish_plan, named_policy, policy_at
 from jaxnas.stages.training import train_resumably
+from jaxnas.training.hyper import Hyper
 from jaxnas.training.layout import Layout
 
 
@@ -20,40 +22,55 @@ def augment(job: Job) -> None:
     winner, trained together from the same weights on the same order of images.
     """
     config = job.config.augment
-    policies: dict[str, Policy | None] = {name: named_policy(name) for name in config.policies}
-    for name in config.search or ():
-        policies[name] = _searched(job, name)
-    names = list(policies)
+    found: dict[str, Found | None] = {name: _named(name) for name in config.policies}
+    found |= {name: _searched(job, name) for name in config.search or ()}
+    names = list(found)
     plain = get_policy("none")
-    stacked = stack([policies[name] or plain for name in names])
+
+    def policies(epoch: int, hyper: Hyper) -> Hyper:
+        now = [policy_at(found[name], epoch, config.epochs) or plain for name in names]
+        return hyper._replace(policy=stack(now))
+
     assert job.winner is not None
     archs = np.repeat(job.winner[None], len(names), axis=0)
-    plan = finish_plan(job, len(names), policy=plain)
-    plan = plan._replace(hyper=plan.hyper._replace(policy=stacked), patience=0)
+    plan = finish_plan(job, len(names), epochs=config.epochs, policy=plain, then=policies)
     trained = train_resumably(
-        job, "augment", config, archs, plan, capacity=Layout.default().places(len(names))
+        job,
+        "augment",
+        config,
+        archs,
+        plan._replace(patience=0),
+        capacity=Layout.default().places(len(names)),
     )
     last = trained.curves[-1]
     merit = np.where(np.isfinite(last.val_metric), last.val_metric, -1.0)
     best = int(np.lexsort((np.nan_to_num(last.val_loss, nan=np.inf), -merit))[0])
-    job.policy = policies[names[best]]
+    job.policy = found[names[best]]
     job.policies = [
         ComparedPolicy(name, tuple(float(c.val_metric[i]) for c in trained.curves), i == best)
         for i, name in enumerate(names)
     ]
     if job.policy is not None:
-        job.run.write_text("policy.json", to_json(job.policy) + "\n")
+        job.run.write_text("policy.json", to_json(job.policy.policy) + "\n")
     job.notes.append(
         f"Of {len(names)} ways to augment training images {names[best]} did best in "
         f"{config.epochs} epochs ({merit[best]:.4f})."
     )
 
 
-def _searched(job: Job, name: str) -> Policy:
-    """The policy that a search finds; from the journal, where it is done."""
+def _named(name: str) -> Found | None:
+    policy = named_policy(name)
+    return None if policy is None else Found(policy)
+
+
+def _searched(job: Job, name: str) -> Found:
+    """What a search finds; from the journal, where it is done."""
     done = [e for e in job.run.of_stage("augment", "found") if e["policy"] == name]
     if done:
-        return from_json(done[-1]["found"])
+        schedule = [from_json(json.dumps(p)) for p in done[-1]["schedule"]]
+        return Found(
+            from_json(json.dumps(done[-1]["found"])), stack(schedule) if schedule else None
+        )
     config = job.config.augment
     assert job.winner is not None
     plan = finish_plan(job, config.members, policy=get_policy("none"))
@@ -74,7 +91,17 @@ def _searched(job: Job, name: str) -> Policy:
             advance=bar.advance,
         )
         found = SEARCHES[name](setting)
+    schedule = [] if found.schedule is None else _by_epoch(found.schedule)
     job.run.record(
-        stage="augment", unit="found", policy=name, found=to_json(found), seconds=job.watch.lap()
+        stage="augment",
+        unit="found",
+        policy=name,
+        found=json.loads(to_json(found.policy)),
+        schedule=[json.loads(to_json(p)) for p in schedule],
+        seconds=job.watch.lap(),
     )
     return found
+
+
+def _by_epoch(schedule: Policy) -> list[Policy]:
+    return [schedule.rows(e) for e in range(len(schedule.weights))]

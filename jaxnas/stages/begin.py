@@ -1,5 +1,7 @@
 """What must be known before the first stage: what is ranked, or the architecture that is given."""
 
+from pathlib import Path
+
 import pandas as pd
 
 from jaxnas.augment import get_policy
@@ -9,6 +11,7 @@ from jaxnas.errors import InputError, unknown
 from jaxnas.export import FORMATS
 from jaxnas.export.optional import imported
 from jaxnas.ranking import population
+from jaxnas.runs import check_free
 from jaxnas.stages.job import Job
 from jaxnas.stages.plan import named_policy, objective
 from jaxnas.stages.teacher import teacher_of
@@ -43,6 +46,8 @@ def begin(job: Job) -> None:
             if name not in FORMATS:
                 raise unknown("export format", name, FORMATS)
         _check_packages(config.export.formats)
+        if config.export.dir and not config.resume:
+            check_free(Path(config.export.dir), "--export.dir")
 
 
 def _check_metric(config: SearchConfig) -> None:

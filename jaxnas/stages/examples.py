@@ -25,6 +25,6 @@ def augmented(job: Job) -> Augmented | None:
     keys = jax.random.split(jax.random.key(job.config.seed), DRAWS)
     fill = jnp.asarray(levels.mean(axis=(0, 1, 2)).round())
     draw = jax.jit(apply_policy)
-    made = [np.asarray(draw(key, levels, job.policy, fill=fill)) for key in keys]
+    made = [np.asarray(draw(key, levels, job.policy.policy, fill=fill)) for key in keys]
     whole = np.clip(np.rint(np.stack(made, axis=1)), 0, 255).astype(np.uint8)
     return Augmented(np.asarray(levels, np.uint8), whole, chosen[0])

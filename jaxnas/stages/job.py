@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxnas.augment import Policy
+from jaxnas.augment.search import Found
 from jaxnas.config import (
     TRAINING,
     AugmentConfig,
@@ -71,7 +71,7 @@ class Job:
     tuned: dict[str, np.ndarray] | None = None
     """Hyper-parameters that were found, `float32[units]` by name."""
     trials: list[TunedMember] = field(default_factory=list)
-    policy: Policy | None = None
+    policy: Found | None = None
     """How training images are augmented, if a stage has found it."""
     policies: list[ComparedPolicy] = field(default_factory=list)
     teacher: Teacher | None = None

@@ -1,6 +1,7 @@
 """How a stage trains: hyper-parameters, objective, augmentation and teacher, from the configuration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from jaxnas.augment import NAMED, Policy, PolicyAugment, get_policy
 from jaxnas.augment import load as load_policy
+from jaxnas.augment.search import Found
 from jaxnas.config import FinishConfig
 from jaxnas.stages.job import Job
 from jaxnas.training.hyper import SCHEDULES, Hyper
@@ -58,23 +60,39 @@ def train_plan(job: Job, n: int) -> Plan:
     )
 
 
-def finish_plan(job: Job, n: int = 1, *, policy: Policy | None = None) -> Plan:
+type At = Callable[[int, Hyper], Hyper]
+"""From an epoch, from 0, and hyper-parameters to those of the epoch."""
+
+
+def finish_plan(
+    job: Job,
+    n: int = 1,
+    *,
+    epochs: int = 0,
+    policy: Policy | None = None,
+    then: At | None = None,
+) -> Plan:
     """Of `n` copies of the winner: what is configured for stage finish, and what was found before it.
 
-    `policy` goes before the configured one.
+    What was tuned is stretched over `epochs`, by default those of stage finish. `policy` goes before
+    the configured one, and `then` changes each epoch's hyper-parameters at last.
     """
     config = job.config.finish
-    policy = policy if policy is not None else _policy(job, config)
+    epochs = epochs or config.epochs
+    found = Found(policy) if policy is not None else _policy(job, config)
     hyper = configured(config, n)
-    if policy is not None:
-        stacked = jax.tree.map(lambda a: np.repeat(np.asarray(a)[None], n, axis=0), policy)
-        hyper = hyper._replace(policy=stacked)
+    steps: list[At] = [] if job.tuned is None else [_as_tuned(job.tuned, epochs)]
+    if found is not None:
+        hyper = _with_policy(hyper, found.policy)
+        if found.schedule is not None:
+            steps.append(_as_found(found, epochs))
+    steps += [] if then is None else [then]
     teacher = job.teacher
     recipe = Recipe(
         config.dtype,
         optimizer=config.optimizer,
         objective=objective(job),
-        augmenter=None if policy is None else augmenter(job),
+        augmenter=None if found is None else augmenter(job),
         teacher=None if teacher is None else teacher.network,
     )
     return Plan(
@@ -82,9 +100,15 @@ def finish_plan(job: Job, n: int = 1, *, policy: Policy | None = None) -> Plan:
         recipe,
         teacher=None if teacher is None else (teacher.variables, teacher.row),
         metric=job.config.objective.metric,
-        hyper_at=None if job.tuned is None else _as_tuned(job.tuned, config.epochs),
+        hyper_at=partial(_in_turn, steps) if steps else None,
         patience=config.patience,
     )
+
+
+def _in_turn(steps: Sequence[At], epoch: int, hyper: Hyper) -> Hyper:
+    for step in steps:
+        hyper = step(epoch, hyper)
+    return hyper
 
 
 def configured(config: FinishConfig, n: int) -> Hyper:
@@ -96,10 +120,34 @@ def configured(config: FinishConfig, n: int) -> Hyper:
     return Hyper.constant(n, **values)
 
 
-def _policy(job: Job, config: FinishConfig) -> Policy | None:
+def _policy(job: Job, config: FinishConfig) -> Found | None:
     if config.augment is None:
         return job.policy
-    return named_policy(config.augment)
+    policy = named_policy(config.augment)
+    return None if policy is None else Found(policy)
+
+
+def policy_at(found: Found | None, epoch: int, epochs: int) -> Policy | None:
+    """The policy of an epoch, from 0: a schedule is stretched over `epochs`."""
+    if found is None or found.schedule is None:
+        return None if found is None else found.policy
+    return found.schedule.rows(epoch * len(found.schedule.weights) // epochs)
+
+
+def _with_policy(hyper: Hyper, policy: Policy) -> Hyper:
+    n = len(hyper.learning_rate)
+    return hyper._replace(
+        policy=jax.tree.map(lambda a: np.repeat(np.asarray(a)[None], n, axis=0), policy)
+    )
+
+
+def _as_found(found: Found, epochs: int) -> At:
+    def at(epoch: int, hyper: Hyper) -> Hyper:
+        policy = policy_at(found, epoch, epochs)
+        assert policy is not None
+        return _with_policy(hyper, policy)
+
+    return at
 
 
 def named_policy(text: str) -> Policy | None:
@@ -109,7 +157,7 @@ def named_policy(text: str) -> Policy | None:
     return None if text == "none" else get_policy(text)
 
 
-def _as_tuned(tuned: dict[str, np.ndarray], epochs: int) -> Callable[[int, Hyper], Hyper]:
+def _as_tuned(tuned: dict[str, np.ndarray], epochs: int) -> At:
     """The tuned values of each epoch, stretched from the units that they were found for."""
 
     def at(epoch: int, hyper: Hyper) -> Hyper:

@@ -145,6 +145,8 @@ class _Program:
             job.run.drop_states(self.states, keep=len(curves))
             kept = job.run.restore_state(self.states, len(curves), _rows(population, n))
             population = jax.tree.map(lambda a, b: a.at[:n].set(b), population, kept)
+        if self.done:
+            return population
 
         def on_epoch(epoch: int, population: Population, metrics: EpochMetrics) -> None:
             job.run.save_state(self.states, epoch, _rows(population, n))

@@ -10,6 +10,13 @@ import pytest
 from scipy.stats import rankdata
 
 from jaxnas.report import CellGraph, Decision, ReportData, TrainedCandidate
+from demo_stages import (
+    demo_augmented,
+    demo_judged,
+    demo_policies,
+    demo_schedule,
+    demo_trials,
+)
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -123,6 +130,8 @@ DEMO_RESULT = {
         "finish": {"run": 17.2, "compile": 6.4},
         "evaluate": {"run": 0.31, "compile": 0.0},
     },
+    "policy": "randaugment:n=2:m=9",
+    "export": "runs/digits/export",
     "seed": 0,
     "device": "cpu (2 cores)",
     "versions": {"python": "3.12.9", "jaxnas": "0.1.0", "jax": "0.12.0", "flax": "0.12.12"},
@@ -144,16 +153,23 @@ def demo() -> ReportData:
     ranking = demo_ranking()
     winner = str(ranking["arch"].iloc[7])
     trained = demo_trained(ranking)
+    trials = demo_trials()
+    tuned = demo_schedule(trials)
     ops = [part.split("~")[0] for part in winner.replace("+", "").split("|") if part]
     return ReportData(
         title="nasbench201 on digits",
         curves={"training loss": (2.2, 1.6, 1.1), "share of skips": (0.2, 0.4, 0.3)},
-        result={"arch": winner, **DEMO_RESULT},
+        result={"arch": winner, **DEMO_RESULT, "tuned": tuned},
         ranking=ranking,
         graphs=(("The cell, stacked five times in each of three stages.", cell_graph(ops)),),
         trained=trained,
         decisions=demo_decisions(trained),
         limits={"macs": 1.1e7},
+        trials=trials,
+        tuned=tuned,
+        policies=demo_policies(),
+        augmented=demo_augmented(),
+        judged=demo_judged(),
         notes=("2 of 15,625 scores are NaN; those architectures rank last.",),
     )
 
@@ -161,11 +177,23 @@ def demo() -> ReportData:
 @pytest.fixture(scope="session")
 def rank_only(demo) -> ReportData:
     """What is left when only the rank stage ran."""
-    result = {k: v for k, v in demo.result.items() if k not in ("val_accuracy", "test_accuracy")}
+    later = ("val_accuracy", "test_accuracy", "tuned", "policy", "export")
+    result = {k: v for k, v in demo.result.items() if k not in later}
     result |= {
         "arch": demo.ranking["arch"].iloc[0],
         "seconds": {"rank": {"run": 3.9, "compile": 2.5}},
     }
     return dataclasses.replace(
-        demo, result=result, trained=(), notes=(), curves={}, decisions=(), limits={}
+        demo,
+        result=result,
+        trained=(),
+        notes=(),
+        curves={},
+        decisions=(),
+        limits={},
+        trials=(),
+        tuned={},
+        policies=(),
+        augmented=None,
+        judged=None,
     )

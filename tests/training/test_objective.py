@@ -45,10 +45,6 @@ def by_the_value(logits, targets):
     return logits.sum(-1) if logits.sum() > 0 else targets.sum(-1)
 
 
-def picking(logits, targets):
-    return logits[targets > 0]
-
-
 def log_softmax(row):
     row = np.asarray(row, np.float64)
     return row - np.log(np.exp(row - row.max()).sum()) - row.max()

@@ -18,6 +18,7 @@ from jaxnas.augment.inputs import PolicyAugment
 from jaxnas.augment.operations import NUMBER, OPERATIONS, reach
 from jaxnas.augment.policy import Policy, checked
 from jaxnas.augment.search.setting import PUBLISHED, Found, Setting, folds, known
+from jaxnas.errors import InputError
 from jaxnas.hpo import Space, choice, uniform
 from jaxnas.hpo.kde import Guide, guided
 from jaxnas.network import Network, Variables
@@ -54,7 +55,9 @@ class Plan(NamedTuple):
 PLAN = Plan()
 
 
-def fast(setting: Setting, *, operations: tuple[str, ...] = PUBLISHED, plan: Plan = PLAN) -> Found:
+def density_matching(
+    setting: Setting, *, operations: tuple[str, ...] = PUBLISHED, plan: Plan = PLAN
+) -> Found:
     """The best sub-policies of two operations of each fold, all alike.
 
     There are as many folds as members, 2 to 5. The published 200 proposals a fold come in 4 rounds of
@@ -69,7 +72,7 @@ def fast(setting: Setting, *, operations: tuple[str, ...] = PUBLISHED, plan: Pla
         plan: see `Plan`.
 
     Raises:
-        InputError: fewer images than folds, or no augmenter.
+        InputError: fewer images than folds, no augmenter, or all networks diverged.
     """
     operations, augmenter = known(operations), setting.augmenter
     count = min(max(setting.members, 2), FOLDS)
@@ -95,8 +98,14 @@ def fast(setting: Setting, *, operations: tuple[str, ...] = PUBLISHED, plan: Pla
 
         rows, merits = searched(losses, operations, rng, plan)
         best = np.argsort(-merits, kind="stable")[: plan.top]
+        best = best[np.isfinite(merits[best])]
+        if not len(best):
+            setting.advance(0, f"fold {fold + 1}: diverged")
+            continue
         chosen.append(subpolicies(space_of(operations).values(rows[best]), names))
         setting.advance(0, f"fold {fold + 1}: best loss {-merits[best[0]]:.4f}")
+    if not chosen:
+        raise InputError("The networks of all folds diverged, expected one that has a loss.")
     return Found(checked(setting.completed(joined(chosen))))
 
 

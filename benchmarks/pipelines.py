@@ -1,0 +1,131 @@
+"""The whole pipeline beside fixed networks, random search, and itself without a stage.
+
+    python -m jaxnas.benchmarks.pipelines --data digits --seeds 0,1,2 --out runs/pipelines
+    python -m jaxnas.benchmarks.pipelines --data CIFAR.npz --variants full,resnet20,random_cell epochs=20
+
+Each variant is a search of its own (`jaxnas.search`) with the same stages, sizes and epochs, in a
+directory OUT/VARIANT-SEED that an interrupted benchmark goes on from. Further words KEY=VALUE are keys
+of the configuration for all of them. On digits a support vector machine and 3 nearest neighbours are
+printed beside.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from jaxnas.benchmarks.speed.common import machine
+from jaxnas.config import flatten
+from jaxnas.data.dataset import Dataset
+from jaxnas.data.load import load
+from jaxnas.errors import InputError, unknown
+from jaxnas.pipeline import run_search
+from jaxnas.search_spaces import get_space
+
+STAGES = ("rank", "train", "tune", "augment", "finish")
+RESIDUAL = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
+"""A residual block of two convolutions as a cell of NAS-Bench-201; three in each stage make ResNet-20."""
+
+
+def variant(name: str, seed: int) -> dict[str, Any]:
+    """The keys of the configuration that a variant differs by."""
+    tuned = ["tune", "augment", "finish"]
+    if name == "random_cell":
+        space = get_space("nasbench201")
+        drawn = space.sample(jax.random.key(seed), 100)
+        arch = space.to_string(drawn[space.connected(drawn)][0])
+        return {"arch": arch, "pipeline": tuned}
+    if name == "resnet20":
+        return {"arch": RESIDUAL, "pipeline": tuned, "channels": 16, "cells": [3, 3, 3]}
+    if name == "random_search":
+        return {"pipeline": list(STAGES), "proxies": "params", "train.strategy": "random"}
+    left = {"full": (), "no_tune": ("tune",), "no_augment": ("augment",)}
+    left["neither"] = ("tune", "augment")
+    if name not in left:
+        known = [*left, "random_cell", "resnet20", "random_search"]
+        raise unknown("variant", name, known)
+    return {"pipeline": [s for s in STAGES if s not in left[name]]}
+
+
+def classical(data: Dataset) -> dict[str, float]:
+    """Test accuracy of scikit-learn's support vector machine and 3 nearest neighbours."""
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.svm import SVC
+
+    flat = {
+        s: getattr(data, s).x.reshape(len(getattr(data, s)), -1) / 255 for s in ("train", "test")
+    }
+    found = {}
+    for name, model in (("SVC", SVC(C=10)), ("3 nearest neighbours", KNeighborsClassifier(3))):
+        model.fit(flat["train"], data.train.y)
+        found[name] = float(model.score(flat["test"], data.test.y))
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m jaxnas.benchmarks.pipelines")
+    parser.add_argument("--data", default="digits", help="as `jaxnas.search --data`")
+    parser.add_argument("--variants", default="full", help="separated by commas")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--out", default="runs/pipelines", help="directory of the runs")
+    parser.add_argument("keys", nargs="*", metavar="KEY=VALUE", help="of the configuration")
+    args = parser.parse_args(argv)
+    try:
+        rows = _rows(args)
+    except InputError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    _print(rows, args)
+    return 0
+
+
+def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
+    common = dict(word.split("=", 1) for word in args.keys)
+    rows = []
+    for name in args.variants.split(","):
+        for seed in map(int, args.seeds.split(",")):
+            out = Path(args.out, f"{name}-{seed}")
+            resume = (out / "config.yaml").is_file()
+            asked = {"data": args.data, "seed": seed, **common} | variant(name, seed)
+            asked |= {"out": str(out), "resume": resume}
+            result = run_search(flatten(asked)).values
+            seconds = {k: v["run"] + v["compile"] for k, v in result["seconds"].items()}
+            rows.append(
+                {
+                    "variant": name,
+                    "seed": seed,
+                    "arch": result["arch"],
+                    "params": result["params"],
+                    "val_accuracy": result["val_accuracy"],
+                    "test_accuracy": result["test_accuracy"],
+                    "seconds": sum(seconds.values()),
+                    **seconds,
+                }
+            )
+    return rows
+
+
+def _print(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    frame = pd.DataFrame(rows)
+    print(machine())
+    print(frame.round(4).to_string(index=False))
+    for name, group in frame.groupby("variant", sort=False):
+        tests = group["test_accuracy"].to_numpy(float)
+        spread = f" +- {np.std(tests, ddof=1):.4f}" if len(tests) > 1 else ""
+        took = f"{group['seconds'].mean():.0f} s"
+        print(f"{name:14} test {tests.mean():.4f}{spread} ({took} each, {len(tests)} seeds)")
+    if args.data == "digits":
+        for name, accuracy in classical(load("digits")).items():
+            print(f"{name:14} test {accuracy:.4f}")
+    Path(args.out, "results.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

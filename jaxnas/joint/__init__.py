@@ -1,0 +1,7 @@
+"""Architecture, hyper-parameters and augmentation by gradient, in one run that ends with a model."""
+
+from jaxnas.joint.search import Joint, JointEpoch, begin, search
+from jaxnas.joint.settings import Settings
+from jaxnas.joint.state import JointState, Outer, Tuned
+
+__all__ = ["Joint", "JointEpoch", "JointState", "Outer", "Settings", "Tuned", "begin", "search"]

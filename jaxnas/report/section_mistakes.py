@@ -1,0 +1,71 @@
+"""The test images that the finished network is surest of and wrong about."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from jaxnas.report.answers import NONE, answers, mistakes
+from jaxnas.report.formats import percent
+from jaxnas.report.model import Judged, ReportData
+from jaxnas.report.pictures import LARGEST, levels, picture
+from jaxnas.report.section import Section, fill, paragraph
+from jaxnas.report.svg import tag
+
+SHOWN = 24
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One image: its place among the test images, label, answer, and the probabilities of both."""
+
+    place: int
+    label: str
+    answer: str
+    sure: str
+    of_label: str
+    picture: Markup | None
+
+
+def listed(judged: Judged) -> list[Mistake]:
+    """The mistakes shown, the surest first; images of one pixel, as of tables, are not drawn."""
+    places, given, names = mistakes(judged, SHOWN), answers(judged), judged.class_names
+    images = levels(np.asarray(judged.images[places])) if len(places) else ()
+    found = []
+    for k, image in zip(places.tolist(), images, strict=True):
+        label, answer = int(judged.y[k]), int(given[k])
+        probability = judged.probabilities[k]
+        drawn = image.shape[0] * image.shape[1] > 1
+        alt = f"test image {k}: {names[label]}, taken for {names[answer]}"
+        found.append(
+            Mistake(
+                k,
+                names[label],
+                names[answer],
+                percent(float(probability[answer]), 1),
+                percent(float(probability[label]), 1),
+                picture(image, alt) if drawn else None,
+            )
+        )
+    return found
+
+
+def _render(data: ReportData) -> Markup | None:
+    judged = data.judged
+    if judged is None or not len(judged.y):
+        return None
+    found, given = listed(judged), answers(judged)
+    if not found:
+        return paragraph(f"Of {len(judged.y):,} test images none was taken for another class.")
+    wrong = int(((given != judged.y) & (given != NONE)).sum())
+    many = f"The {len(found)}" if len(found) < wrong else "All"
+    text = (
+        f"{many} of {wrong:,} misclassified test images, the surest answer first: the class, what it was "
+        "taken for with which probability, and the probability of its own class."
+    )
+    if max(judged.images.shape[1:3]) > LARGEST:
+        text += f" They are shown at {LARGEST} pixels."
+    return tag("p", text, class_="lead") + fill("mistakes.html", mistakes=found)
+
+
+SECTION = Section("mistakes", "Surest mistakes", _render)
