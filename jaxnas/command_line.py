@@ -13,6 +13,7 @@ from jaxnas.errors import InputError, unknown
 EPILOG = """
 Short names set a key in every stage that has it; a stage's own flag goes before:
   --data X           --data.source X          --data-dir DIR  --data.dir DIR
+  --max-bad N        --data.max-bad N
   --proxies a,b      --rank.proxies a,b       --sample N      --rank.sample N
   --top N            --train.top N            --repeats N     --rank.repeats N
   --trainer NAME     --train.trainer NAME     --epochs N      --train.epochs and --finish.epochs

@@ -98,6 +98,7 @@ TRAINING = ("rank", "train", "tune", "augment", "finish")
 SHORT = {
     "data": ("data.source",),
     "data_dir": ("data.dir",),
+    "max_bad": ("data.max_bad",),
     "proxies": ("rank.proxies",),
     "sample": ("rank.sample",),
     "repeats": ("rank.repeats",),

@@ -179,6 +179,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
         """Stored images `[n, H, W, C]`; a matrix as rows of features."""
         if np.asarray(x).ndim in (3, 4):
             return self._image_arrays(x, reset=reset)
+        if not reset and self.image_shape_[:2] != (1, 1):
+            raise InputError(
+                f"X has shape {np.shape(x)}, but {type(self).__name__} was fitted on images of shape "
+                f"{self.image_shape_}."
+            )
         rows = np.asarray(validate_data(self, x, reset=reset, dtype=np.float32))
         if reset:
             self.image_shape_ = (1, 1, rows.shape[1])

@@ -99,7 +99,7 @@ def run_search(
     if sentence := backend.unused_accelerator():
         screen.say(sentence)
     watch = Stopwatch(_started_clock())
-    job = Job(config, space, loaded, _NO_RUN, screen, watch, named=named)
+    job = Job(config, space, loaded, _NO_RUN, screen, watch, notes=[*loaded.notes], named=named)
     begin(job)
     job.check()
     check_limits(job)
@@ -189,13 +189,19 @@ def _dataset(data: Any, config: SearchConfig) -> Dataset:
     if isinstance(data, Dataset):
         return data
     options = config.data
-    split = {
+    split: dict[str, Any] = {
         "split_seed": options.split_seed,
         "val_fraction": options.val_fraction,
         "test_fraction": options.test_fraction,
     }
     if data is None:
-        return load(options.source, data_dir=options.dir, target=options.target, **split)
+        return load(
+            options.source,
+            data_dir=options.dir,
+            target=options.target,
+            max_bad=options.max_bad,
+            **split,
+        )
     if not isinstance(data, tuple) or len(data) not in (2, 4):
         raise InputError(
             "Data must be a name or path, (x, y) or (x, y, x_test, y_test), "

@@ -27,6 +27,8 @@ class DataConfig:
         split_seed: seed of the train/validation/test split
         val_fraction: share of the images for validation
         test_fraction: share for the test, where the data brings no test set
+        max_bad: image files of a folder that may be left out, named, since they cannot be decoded; short:
+            --max-bad
         stream: where candidates' images lie: never (on the device) | always (on the host, streamed by
             the extra jaxnas[stream]) | auto (streamed if they take over a quarter of its memory)
     """
@@ -37,6 +39,7 @@ class DataConfig:
     split_seed: NonNegativeInt = 0
     val_fraction: PositiveFloat = 0.2
     test_fraction: PositiveFloat = 0.2
+    max_bad: NonNegativeInt = 0
     stream: str = "auto"
 
 

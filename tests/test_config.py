@@ -202,7 +202,11 @@ def test_an_unknown_key_is_named_with_the_nearest(written, says):
         ("objective.metric", "acuracy", "Unknown metric 'acuracy'; did you mean accuracy"),
         ("objective.loss", "mse", "Unknown loss 'mse'"),
         ("objective.loss", "nowhere:loss", "The loss nowhere:loss cannot be imported"),
-        ("objective.class_weights", "1,0", "objective.class_weights has '0', expected balanced, or"),
+        (
+            "objective.class_weights",
+            "1,0",
+            "objective.class_weights has '0', expected balanced, or",
+        ),
         ("finish.optimizer", "adam", "Unknown optimizer 'adam'; did you mean adamw"),
         ("finish.schedule", "cos", "Unknown schedule 'cos'"),
         ("finish.ema", 1, "finish.ema is 1.0, expected a number of at least 0, below 1."),

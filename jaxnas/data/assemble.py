@@ -13,11 +13,12 @@ from jaxnas.errors import InputError
 
 @dataclass(frozen=True)
 class Options:
-    """How to split what comes unsplit; see `jaxnas.data.load.load`."""
+    """How to read and split what comes unsplit; see `jaxnas.data.load.load`."""
 
     split_seed: int = 0
     val_fraction: float = 0.2
     test_fraction: float = 0.2
+    max_bad: int = 0
 
     def __post_init__(self):
         check_options(

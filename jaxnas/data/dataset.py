@@ -47,6 +47,7 @@ class Dataset:
         class_names: K names; label k is `class_names[k]`.
         mean, std: float32 `[C]`, of the training split only; on the 0..1 scale for uint8 images, on
             the images' own scale for float32. A constant channel has std 1, so it is only centred.
+        notes: sentences on what was left out when it was read.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Dataset:
     class_names: tuple[str, ...]
     mean: np.ndarray
     std: np.ndarray
+    notes: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:

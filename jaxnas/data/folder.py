@@ -1,19 +1,21 @@
 """Reading a data set from a folder of class folders."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from jaxnas.data.assemble import Options, Part, assemble
 from jaxnas.data.dataset import Dataset
-from jaxnas.data.images import Encoded, Format, common_format, decode
+from jaxnas.data.images import Encoded, Format, common_format, decode, readable
 from jaxnas.data.paths import entries, nearest_there
 from jaxnas.errors import InputError
 
 SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
 )
+SAID = 5
+"""Files that a note names at most."""
 SPLIT_NAMES = {"test": ("test",), "val": ("val", "valid", "validation")}
 
 
@@ -31,7 +33,8 @@ def load_folder(folder: Path, options: Options) -> Dataset:
     The second layout is taken when FOLDER/train holds folders; other folders beside it are then
     ignored. The class folders of train, sorted by name, are the classes. Images are the files
     below a class folder, at any depth, with a suffix in `SUFFIXES`; hidden files and folders are
-    skipped. All are decoded to the common size and mode of train (see `common_format`).
+    skipped. All are decoded to the common size and mode of train (see `common_format`); up to
+    `options.max_bad` files that cannot be are left out, and named in the data set's notes.
 
     Raises:
         InputError: no class folders or only one, a class without images, a class in test/ or
@@ -43,13 +46,33 @@ def load_folder(folder: Path, options: Options) -> Dataset:
         _check_not_only_splits(folder)
         train = folder
     classes = _class_folders(train)
-    listing = _list(train, classes)
-    form = common_format(listing.images)
-    parts = {"train": _part(train, listing, form)}
+    listings = {"train": (train, _list(train, classes))}
     if train != folder:
         for key, place in _given_splits(folder).items():
-            parts[key] = _part(place, _list_given(place, classes), form)
-    return assemble(folder.resolve().name, **parts, class_names=classes, options=options)
+            listings[key] = (place, _list_given(place, classes))
+    listings, notes = _whole(listings, options.max_bad)
+    form = common_format(listings["train"][1].images)
+    parts = {key: _part(place, listing, form) for key, (place, listing) in listings.items()}
+    data = assemble(folder.resolve().name, **parts, class_names=classes, options=options)
+    return replace(data, notes=notes)
+
+
+def _whole(
+    listings: dict[str, tuple[Path, Listing]], max_bad: int
+) -> tuple[dict[str, tuple[Path, Listing]], tuple[str, ...]]:
+    """The listings without the at most `max_bad` files of all that cannot be decoded; a note on these."""
+    images = [image for _, listing in listings.values() for image in listing.images]
+    good, wrong = readable(images, max_bad)
+    if not wrong:
+        return listings, ()
+    kept, start = {}, 0
+    for key, (place, listing) in listings.items():
+        own = good[start : start + len(listing.images)]
+        start += len(own)
+        left = [image for image, fine in zip(listing.images, own, strict=True) if fine]
+        kept[key] = (place, Listing(left, listing.labels[own]))
+    some = " ".join(wrong[:SAID]) + (f" And {len(wrong) - SAID} more." if len(wrong) > SAID else "")
+    return kept, (f"{len(wrong)} of {len(images):,} image files were left out: {some}",)
 
 
 def _folders(place: Path) -> list[str]:

@@ -60,6 +60,31 @@ def common_format(images: Sequence[Encoded]) -> Format:
     return Format(*size, mode="L" if 2 * grey > len(headers) else "RGB")
 
 
+def readable(images: Sequence[Encoded], max_bad: int) -> tuple[np.ndarray, list[str]]:
+    """Which images can be decoded, `bool[n]`, and what is wrong with the others, a sentence each.
+
+    With `max_bad` 0 nothing is looked at: `decode` names the first that cannot be.
+
+    Raises:
+        InputError: more than `max_bad` cannot be decoded; it says what is wrong with the first.
+    """
+    good, wrong = np.ones(len(images), bool), []
+    for i, image in enumerate(images if max_bad else ()):
+        try:
+            with _opened(image) as opened:
+                _grey_or_colour(image, opened)
+                opened.load()
+        except InputError as error:
+            good[i] = False
+            wrong.append(str(error))
+    if len(wrong) > max_bad:
+        raise InputError(
+            f"{len(wrong)} image files cannot be read, more than data.max_bad {max_bad}; the first: "
+            f"{wrong[0]}"
+        )
+    return good, wrong
+
+
 def decode(images: Sequence[Encoded], form: Format) -> np.ndarray:
     """Decodes to uint8 `[n, height, width, C]`, C 1 for mode "L" and 3 for "RGB".
 

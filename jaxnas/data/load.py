@@ -24,6 +24,7 @@ def load(
     split_seed: int = 0,
     val_fraction: float = 0.2,
     test_fraction: float = 0.2,
+    max_bad: int = 0,
 ) -> Dataset:
     """Loads, checks and splits a data set.
 
@@ -45,11 +46,12 @@ def load(
         split_seed: 0..2**32-1.
         val_fraction: share of each class, of the examples that train came with, to validate on.
         test_fraction: the same to test on, where the source has no test set.
+        max_bad: how many files of a folder may be left out since they cannot be decoded.
 
     Raises:
         InputError: one sentence on what was got and expected; see each source.
     """
-    options = Options(split_seed, val_fraction, test_fraction)
+    options = Options(split_seed, val_fraction, test_fraction, max_bad)
     name = os.fspath(source)
     if not name:
         raise InputError("The data source is empty; expected digits, a file, a folder or a name.")

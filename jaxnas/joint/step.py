@@ -7,7 +7,8 @@ takes, the outer parameters go down the gradient of
 
 the validation loss after the weight step just taken. It is exact, by reverse mode through that step:
 dJ/dz = dL_val/dz + (dw'/dz)^T dL_val/dw', the product with the mixed second derivatives of L_train
-taking two more passes back and forth, as many as a finite difference would.
+taking two more passes back and forth, as many as a finite difference would. Second derivatives say
+nothing of the kinks of ReLUs.
 """
 
 from collections.abc import Callable

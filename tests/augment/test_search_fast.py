@@ -74,7 +74,8 @@ class TestProposals:
         finite = np.where(np.isfinite(merits), merits, -2)
         assert finite[80:].mean() > finite[:40].mean() + 0.3
         best = space_of(THREE).configurations(rows[[np.argmax(merits)]])[0]
-        assert best["operation_0"] == "Invert" and best["probability_0"] > 0.9
+        assert best["operation_0"] == "Invert"
+        assert best["probability_0"] > 0.9
         assert (merits[np.isfinite(merits)] <= 0).all()
         diverged = space_of(THREE).values(rows)["operation_0"] == THREE.index("Rotate")
         np.testing.assert_array_equal(merits == -np.inf, diverged)
@@ -106,7 +107,8 @@ def test_values_have_their_places(proposals):
 def test_folds_are_joined_sub_policy_by_sub_policy(proposals):
     two = stack([proposals.rows(2), proposals.rows(0)])
     policy = checked(joined([proposals, two]))
-    assert policy.subpolicies == 5 and policy.weights.tolist() == [1] * 5
+    assert policy.subpolicies == 5
+    assert policy.weights.tolist() == [1] * 5
     for s, i in enumerate([0, 1, 2, 2, 0]):
         np.testing.assert_array_equal(policy.choice[s], proposals.choice[i, 0])
         np.testing.assert_array_equal(policy.magnitude[s], proposals.magnitude[i, 0])

@@ -200,7 +200,8 @@ def test_a_line_cut_short_by_divergence_is_stretched():
 
     schedule = evolved(Dying(), 4, 9, operations=TWO, interval=3)
     line = [step.hyper for step in schedule.lineage(2, int(np.argmax(schedule.events[2].fitness)))]
-    assert len(line) == 2 and not np.array_equal(*line)
+    assert len(line) == 2
+    assert not np.array_equal(*line)
     found = found_of(schedule, 9, TWO, NONE).schedule
     expected = policies(schedule.space.values(np.repeat(line, [5, 4], axis=0)), TWO)
     np.testing.assert_array_equal(found.choice, expected.choice)

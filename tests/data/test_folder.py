@@ -268,3 +268,33 @@ def test_a_link_to_nothing_is_named(animals, refused):
     path.symlink_to(animals / "nowhere.png")
     with refused(str(path), "No such file"):
         load(animals)
+
+
+class TestBadFiles:
+    @pytest.fixture
+    def broken(self, animals):
+        """Of 18 images two cannot be decoded."""
+        (animals / "ant" / "3.png").write_bytes(b"no image")
+        whole = (animals / "bee" / "2.png").read_bytes()
+        (animals / "bee" / "2.png").write_bytes(whole[: len(whole) // 2])
+        return animals
+
+    def test_as_many_as_allowed_are_left_out_and_named(self, broken):
+        data = load(broken, max_bad=2)
+        assert sorted(all_first_pixels(data)) == sorted(
+            10 * k + i for k in range(3) for i in range(6) if (k, i) not in ((0, 3), (1, 2))
+        )
+        labels = [int(v) for split in (data.train, data.val, data.test) for v in split.y]
+        assert labels == [v // 10 for v in all_first_pixels(data)]
+        (note,) = data.notes
+        assert "2 of 18 image files were left out" in note
+        assert "3.png is not an image" in note
+        assert "bee/2.png" in note
+
+    def test_one_more_is_an_error(self, broken, refused):
+        with refused("2 image files cannot be read, more than data.max_bad 1; the first: "):
+            load(broken, max_bad=1)
+
+    def test_none_is_allowed_by_default(self, broken, refused):
+        with refused("3.png"):
+            load(broken)

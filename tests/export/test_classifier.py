@@ -164,7 +164,10 @@ def test_damaged_directories_are_refused(copied):
         ({"class_names": ["a"]}, "fewer than two"),
         ({"colour": 3}, "Unknown key|Unknown .*colour"),
         ({"size": {"channels": 4, "cells": [1, 1]}}, r"lacks size\.resolution"),
-        ({"arch": CELL.replace("conv_3x3", "conv_1x1")}, "has nothing as blocks.0.*kernel, but the network"),
+        (
+            {"arch": CELL.replace("conv_3x3", "conv_1x1")},
+            "has nothing as blocks.0.*kernel, but the network",
+        ),
         (
             {"size": {"channels": 6, "cells": [1, 1], "resolution": 8}},
             "the network of its model.json",

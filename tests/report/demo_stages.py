@@ -77,7 +77,13 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 def demo_augmented() -> Augmented:
     """Shifted, inverted and darkened digits."""
     images = digits()[0][:6]
-    made = [np.roll(images, 1, 1), np.roll(images, -2, 2), 255 - images, images // 2, images[:, ::-1]]
+    made = [
+        np.roll(images, 1, 1),
+        np.roll(images, -2, 2),
+        255 - images,
+        images // 2,
+        images[:, ::-1],
+    ]
     return Augmented(images, np.stack(made, 1), "randaugment:n=2:m=9")
 
 

@@ -30,6 +30,7 @@ QUICK = {
     "dada": partial(differentiable, operations=OPS, shape=SHAPE),
 }
 """Each with less to do."""
+MEMBERS = {"pba": 8, "fast": 2, "dada": 2}
 PROGRAMS = ("train_epoch", "_evaluate", "mean_losses", "_epoch")
 
 
@@ -52,7 +53,7 @@ def setting(tiny):
 
     def make(members=2, epochs=2, trained=0.0, **others):
         given = {
-            "data": TrainingData(*images(48, trained), *images(48, 1.0, seed=1)),
+            "data": TrainingData(*images(96, trained), *images(48, 1.0, seed=1)),
             "hyper": Hyper.constant(
                 members, learning_rate=0.1, policy=get_policy("trivialaugment")
             ),
@@ -60,7 +61,7 @@ def setting(tiny):
             "batch_size": 16,
             "metric": "accuracy",
             "seed": 0,
-            "beside": get_policy("none"),
+            "beside": get_policy("none:flip=0.5"),
         }
         given |= {"members": members, "epochs": epochs} | others
         return Setting(tiny, ROW, **given)
@@ -85,14 +86,13 @@ def preferred(policy):
 class TestContract:
     def test_it_finds_a_policy_the_same_each_time(self, name, setting):
         heard = []
-        given = setting(
-            beside=get_policy("none:flip=0.5"), advance=lambda n, s: heard.append((n, s))
-        )
+        given = setting(MEMBERS[name], advance=lambda n, s: heard.append((n, s)))
         found = QUICK[name](given)
         assert isinstance(found, Found)
         policy = checked(found.policy)
         assert_trees_equal(policy, found.policy)
-        assert policy.flip == 0.5 and policy.shift == 0
+        assert policy.flip == 0.5
+        assert policy.shift == 0
         known = {"Rotate", "Invert", "Brightness", "Cutout"}
         assert {k for k, v in use(policy).items() if v > 0} <= known
         assert 1 <= sum(n for n, _ in heard) <= given.members * given.epochs
@@ -126,21 +126,22 @@ class TestWhatHelps:
 
     @pytest.mark.parametrize("seed", [0, 1])
     def test_density_matching_prefers_what_the_data_has(self, setting, seed):
-        given = setting(members=2, epochs=12, trained=0.5, seed=seed)
+        given = setting(epochs=20, trained=0.5, seed=seed)
         found = QUICK["fast"](given)
-        assert found.policy.subpolicies == 2 * 4 and found.policy.layers == 2
+        assert found.policy.subpolicies == 2 * 4
+        assert found.policy.layers == 2
         share = use(found.policy)
         assert share["Invert"] > 0.4
         assert share["Invert"] > 3 * max(v for k, v in share.items() if k != "Invert")
 
     def test_dada_prefers_it_where_it_helps_and_not_where_it_does_not(self, setting):
         given = setting(epochs=20)
-        train, held = images(24, 0.0), images(24, 1.0, seed=1)
+        train, held = images(48, 0.0), images(48, 1.0, seed=1)
         helped = alternated(given, train, held, operations=OPS, shape=SHAPE).policy
         share = use(helped)
         assert preferred(helped) == "Invert"
         assert share["Invert"] > 2 * max(v for k, v in share.items() if k != "Invert")
-        same = alternated(given, train, images(24, 0.0, seed=1), operations=OPS, shape=SHAPE)
+        same = alternated(given, train, images(48, 0.0, seed=1), operations=OPS, shape=SHAPE)
         assert use(same.policy)["Invert"] < 0.5 * share["Invert"]
 
 
