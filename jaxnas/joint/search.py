@@ -1,7 +1,6 @@
 """A joint run from beginning to end: one training, and what it leaves is ready."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,50 +8,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.augment.inputs import PolicyAugment
-from jaxnas.augment.named import get_policy
-from jaxnas.augment.policy import Policy, checked
+from jaxnas.augment.policy import Policy
 from jaxnas.augment.search.relaxed import Logits
-from jaxnas.augment.search.setting import with_beside
 from jaxnas.errors import InputError
-from jaxnas.joint.epoch import Now, joint_epoch
-from jaxnas.joint.settings import Phase, Settings
-from jaxnas.joint.state import JointState, Outer, Rates, Tuned, adam
-from jaxnas.joint.step import Program
+from jaxnas.joint.epoch import joint_epoch
+from jaxnas.joint.run import JointEpoch, Run, fixed, now, policy, program, record
+from jaxnas.joint.settings import Settings
+from jaxnas.joint.state import JointState, Outer, Tuned, adam
 from jaxnas.network import Network, Variables
 from jaxnas.spaces import SearchSpace
 from jaxnas.supernet.differentiable.choices import Choices
 from jaxnas.supernet.differentiable.loop import arrays_of
-from jaxnas.supernet.differentiable.strategy import entropy, masked_softmax, progress
-from jaxnas.supernet.inherited import calibration_batches, recalibrated
-from jaxnas.training.evaluation import evaluate_population
 from jaxnas.training.hyper import Hyper
 from jaxnas.training.objective import Objective
 from jaxnas.training.population import TrainingData
-
-
-class JointEpoch(NamedTuple):
-    """What an epoch (from 1) reports.
-
-    `train_loss` is the mean over its steps. While paths are drawn `val_loss` and `val_accuracy` are too,
-    of validation batches after each step; once the architecture is fixed they are those of all
-    validation images by running averages, as the network stands. Then the mean entropy of a choice in
-    nats, the share of skip connections and the architecture `int32[D]` that is, or would be, fixed;
-    the peak learning rate, weight decay and label smoothing that were arrived at; and how strong each
-    branch is, `float32[P, K]`.
-    """
-
-    epoch: int
-    phase: Phase
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    entropy: float
-    share_of_skips: float
-    arch: np.ndarray
-    learning_rate: float
-    weight_decay: float
-    label_smoothing: float
-    probabilities: np.ndarray
 
 
 class Joint(NamedTuple):
@@ -69,21 +38,6 @@ class Joint(NamedTuple):
     hyper: Hyper
     policy: Policy | None
     history: list[JointEpoch]
-
-
-class _Run(NamedTuple):
-    """What is the same in all epochs."""
-
-    space: SearchSpace
-    network: Network
-    data: TrainingData
-    choices: Choices
-    hyper: Hyper
-    settings: Settings
-    augmenter: PolicyAugment | None
-    objective: Objective
-    epochs: int
-    batch_size: int
 
 
 def search(
@@ -147,7 +101,7 @@ def search(
             raise InputError(f"The batch size {batch_size} exceeds the {len(images)} images.")
     settings = settings or Settings()
     own = _one(hyper)
-    run = _Run(
+    run = Run(
         space, network, data, choices, own, settings, augmenter, objective, epochs, batch_size
     )
     if state is None:
@@ -158,11 +112,11 @@ def search(
     for epoch in range(int(state.epoch), epochs):
         phase = settings.phase(epoch, epochs)
         state, figures = joint_epoch(
-            _program(run, phase), state, choices.present, own, _now(run, state), arrays_of(data)
+            program(run, phase), state, choices.present, own, now(run, state), arrays_of(data)
         )
         if epoch + 1 == settings.phases(epochs)[0]:
-            state = _fixed(run, state)
-        history.append(_record(run, phase, state, np.asarray(figures)))
+            state = fixed(run, state)
+        history.append(record(run, phase, state, np.asarray(figures)))
         on_epoch(state, history[-1])
     return _found(run, state, history)
 
@@ -205,113 +159,10 @@ def _checked(space: SearchSpace, network: Network) -> Choices:
     return choices
 
 
-def _program(run: _Run, phase: Phase) -> Program:
-    settings = run.settings
-    return Program(
-        run.network,
-        phase,
-        run.batch_size,
-        run.objective,
-        run.augmenter,
-        settings.operations,
-        settings.policy_temperature,
-    )
-
-
-def _now(run: _Run, state: JointState) -> Now:
-    """What the epoch after `state` is given."""
-    settings, epoch = run.settings, int(state.epoch)
-    phase = settings.phase(epoch, run.epochs)
-    share = progress(epoch, settings.phases(run.epochs)[0]) if phase == "search" else 1.0
-    temperature = settings.hot + (settings.cold - settings.hot) * share
-    architecture = settings.architecture_rate if phase == "search" else 0.0
-    rates = Rates(architecture, settings.policy_rate, settings.hyper_rate)
-    found = _policy(run, state) if phase == "settled" else _beside(run)
-    numbers = jax.tree.map(np.float32, (rates, temperature, 1 - share))
-    row = run.space.rows(np.asarray(state.arch)[None])[0].astype(np.int32)
-    return Now(*numbers, row, found, (np.int32(epoch), np.int32(run.epochs)))
-
-
-def _beside(run: _Run) -> Policy | None:
-    if run.augmenter is None:
-        return None
-    return checked(with_beside(get_policy("none"), run.settings.beside))
-
-
-def _policy(run: _Run, state: JointState) -> Policy | None:
-    """The policy that the logits stand for now."""
-    if state.outer.policy is None:
-        return None
-    found = state.outer.policy.policy(run.settings.operations)
-    return checked(with_beside(found, run.settings.beside))
-
-
-def _probabilities(run: _Run, state: JointState) -> np.ndarray:
-    return np.asarray(masked_softmax(state.outer.alphas, run.choices.present))
-
-
-def _strongest(run: _Run, probabilities: np.ndarray) -> np.ndarray:
-    """The architecture that the choices stand for, `int32[D]`; one that is connected.
-
-    Where the most probable branches leave no path from input to output, "no connection" is not chosen.
-    """
-    arch = run.space.discretise(probabilities)
-    if run.space.connected(arch[None])[0]:
-        return arch
-    return run.space.discretise(np.where(run.choices.zeros, 0, probabilities))
-
-
-def _fixed(run: _Run, state: JointState) -> JointState:
-    """With the strongest path as the architecture, and batch norm statistics that are its own."""
-    arch = _strongest(run, _probabilities(run, state))
-    size = min(256, len(run.data.x))
-    batches = calibration_batches(run.data.x, batch_size=size, seed=int(state.seed))
-    row = jnp.asarray(run.space.rows(arch[None])[0], jnp.int32)
-    variables = _recalibrated(run.network, state.variables, row, batches)
-    return state._replace(variables=variables, arch=jnp.asarray(arch, jnp.int32))
-
-
-_recalibrated = partial(jax.jit, static_argnames="network")(recalibrated)
-
-
-def _record(run: _Run, phase: Phase, state: JointState, figures: np.ndarray) -> JointEpoch:
-    epoch, loss = int(state.epoch), figures[0]
-    judged = figures[1:]
-    if not np.isfinite(loss) or (phase != "settled" and not np.isfinite(judged).all()):
-        raise InputError(
-            f"The loss of the joint run stopped being a number in epoch {epoch}: training {loss}, "
-            f"validation {judged[0]}; a smaller learning rate may help."
-        )
-    probabilities = _probabilities(run, state)
-    arch = np.asarray(state.arch)
-    if phase == "search":
-        arch = _strongest(run, probabilities)
-    row = run.space.rows(arch[None])
-    if epoch >= run.settings.phases(run.epochs)[0]:
-        one = jax.tree.map(lambda a: a[None], state.variables)
-        found = evaluate_population(run.network, one, row, run.data.x_val, run.data.y_val)
-        judged = np.ravel(found[:2])
-    hyper = state.outer.tuned.hyper(run.hyper)
-    return JointEpoch(
-        epoch=epoch,
-        phase=phase,
-        train_loss=float(loss),
-        val_loss=float(judged[0]),
-        val_accuracy=float(judged[1]),
-        entropy=entropy(probabilities),
-        share_of_skips=run.choices.share_of_skips(row[0]),
-        arch=arch,
-        learning_rate=float(hyper.learning_rate),
-        weight_decay=float(hyper.weight_decay),
-        label_smoothing=float(hyper.label_smoothing),
-        probabilities=probabilities,
-    )
-
-
-def _found(run: _Run, state: JointState, history: list[JointEpoch]) -> Joint:
+def _found(run: Run, state: JointState, history: list[JointEpoch]) -> Joint:
     arch = np.asarray(state.arch)
     hyper = jax.tree.map(
         lambda a: np.asarray(a, np.float32).reshape(1), state.outer.tuned.hyper(run.hyper)
     )
     row = run.space.rows(arch[None])[0].astype(np.int32)
-    return Joint(arch, row, state.variables, hyper, _policy(run, state), history)
+    return Joint(arch, row, state.variables, hyper, policy(run, state), history)

@@ -100,9 +100,14 @@ def space_of(job: Job) -> Space:
         base = configured(config.finish, 1)
         with_values({name: np.zeros(1) for name in space.names}, base)  # refuses other names
         return space
+    return usual_space(config.finish.optimizer)
+
+
+def usual_space(optimizer: str) -> Space:
+    """Learning rate, weight decay, label smoothing and momentum, in the ranges that are usual."""
     return Space.of(
         {
-            "learning_rate": log_uniform(*RATES[config.finish.optimizer]),
+            "learning_rate": log_uniform(*RATES[optimizer]),
             "weight_decay": log_uniform(1e-5, 5e-3),
             "label_smoothing": uniform(0.0, 0.2),
             "momentum": uniform(0.8, 0.98),
