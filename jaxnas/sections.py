@@ -181,7 +181,8 @@ class AugmentConfig:
 
     Args:
         policies: fixed policies that are compared, `python -m jaxnas.augment` lists them
-        search: searched policies that are compared with them, of the same list
+        search: policies that are searched and compared with them: pba | fast | dada
+        beside: a fixed policy whose flips, shifts and the like surround those that are searched
         members: networks of a search's population
         epochs: epochs of each training, of a search as of the comparison
         batch_size: images a step
@@ -192,6 +193,7 @@ class AugmentConfig:
 
     policies: tuple[str, ...] = ("none", "flip_crop", "randaugment", "trivialaugment")
     search: tuple[str, ...] | None = None
+    beside: str = "flip_crop"
     members: PositiveInt = 8
     epochs: PositiveInt = 6
     batch_size: PositiveInt = 64

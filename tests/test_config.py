@@ -57,6 +57,7 @@ ANOTHER = {
     "tune.storage": "sqlite:///study.db",
     "augment.policies": ("none", "randaugment:n=1"),
     "augment.search": ("pba",),
+    "augment.beside": "none",
     "finish.optimizer": "adamw",
     "finish.schedule": "one_cycle",
     "finish.momentum": 0.8,

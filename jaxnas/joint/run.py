@@ -68,6 +68,7 @@ class Run(NamedTuple):
 
 
 def program(run: Run, phase: Phase) -> Program:
+    """What the epochs of a phase are compiled for."""
     settings = run.settings
     return Program(
         run.network,
@@ -137,6 +138,11 @@ _recalibrated = partial(jax.jit, static_argnames="network")(recalibrated)
 
 
 def record(run: Run, phase: Phase, state: JointState, figures: np.ndarray) -> JointEpoch:
+    """What is said of the epoch that ended in `state`, its mean `Taken.figures` given.
+
+    Raises:
+        InputError: they are no numbers.
+    """
     epoch, loss = int(state.epoch), figures[0]
     judged = figures[1:]
     if not np.isfinite(loss) or (phase != "settled" and not np.isfinite(judged).all()):

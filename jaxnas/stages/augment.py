@@ -89,6 +89,7 @@ def _searched(job: Job, name: str) -> Found:
             metric=plan.metric,
             seed=job.config.seed,
             advance=bar.advance,
+            beside=get_policy(config.beside),
         )
         found = SEARCHES[name](setting)
     schedule = [] if found.schedule is None else _by_epoch(found.schedule)

@@ -61,7 +61,7 @@ def _check_metric(config: SearchConfig) -> None:
 
 def _check_policies(config: SearchConfig) -> None:
     asked = config.augment
-    for name in asked.policies:
+    for name in (*asked.policies, asked.beside):
         if not name.endswith(".json"):
             get_policy(name)
     for name in asked.search or ():

@@ -28,9 +28,9 @@ def proposals():
 @pytest.fixture(scope="module")
 def held():
     rng = np.random.default_rng(1)
-    levels = rng.integers(0, 256, (130, 8, 8, 3)) / 255
+    levels = rng.integers(0, 256, (200, 8, 8, 3)) / 255
     x = ((levels - 0.5) / 0.25).astype(np.float32)
-    return batched(jnp.asarray(x), jnp.asarray(rng.integers(0, 3, 130), jnp.int32))
+    return batched(jnp.asarray(x), jnp.asarray(rng.integers(0, 3, 200), jnp.int32))
 
 
 class TestLosses:
@@ -46,7 +46,7 @@ class TestLosses:
                 z = np.asarray(logits, np.float64)
                 log_p = z - np.log(np.exp(z).sum(-1, keepdims=True))
                 losses += [-log_p[j, label] for j, label in enumerate(y) if label >= 0]
-            assert len(losses) == 130
+            assert len(losses) == 200
             np.testing.assert_allclose(got[i], np.mean(losses), rtol=1e-4)
         assert len(set(np.asarray(got).tolist())) == 3
 

@@ -137,7 +137,7 @@ class Recording:
 def run():
     ended = []
     schedule = evolved(
-        Recording(), 16, 60, operations=TWO, seed=3, on_segment=lambda d: ended.append(d)
+        Recording(), 20, 60, operations=TWO, seed=3, on_segment=lambda d: ended.append(d)
     )
     return schedule, ended
 
@@ -166,16 +166,16 @@ class TestBookkeeping:
         assert [e.units for e in schedule.events] == [3] * 20
         copied = 0
         for before, event in zip(schedule.events, schedule.events[1:], strict=False):
-            order = sorted(range(16), key=lambda i: -before.fitness[i])
-            for member in range(16):
+            order = sorted(range(20), key=lambda i: -before.fitness[i])
+            for member in range(20):
                 donor = event.copy[member]
-                if member in order[-4:]:
-                    assert donor in order[:4]
+                if member in order[-5:]:
+                    assert donor in order[:5]
                     copied += 1
                 else:
                     assert donor == member
                     np.testing.assert_array_equal(event.hyper[member], before.hyper[member])
-        assert copied == 4 * 19
+        assert copied == 5 * 19
 
     def test_it_prefers_what_helps(self, run):
         schedule, _ = run

@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from PIL import Image
 
 from jaxnas.classifier import Classifier, load
 from jaxnas.errors import InputError
+from jaxnas.search_spaces import get_space
 from jaxnas.search_spaces.nasbench201 import NASBench201
 from jaxnas.spaces import Size
 
@@ -202,6 +204,22 @@ def test_the_space_can_be_given(copied, cell):
     edited(copied, space="mine:Mine")
     for space in ("nasbench201", NASBench201(), "jaxnas.search_spaces.nasbench201:NASBench201"):
         np.testing.assert_allclose(load(copied, space=space)(x), cell.answers(x), atol=1e-5)
+
+
+def test_a_description_goes_with_the_model(tmp_path):
+    page = Path(__file__).resolve().parents[2] / "docs" / "own_space.md"
+    text = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.S)[0]
+    path = tmp_path / "net.yaml"
+    path.write_text(text)
+    model = trained(get_space(str(path)), noisy_images(60, 8, 8, 3))
+    folder = model.write(tmp_path / "model", place=str(path), formats=())
+    path.unlink()
+    x = noisy_images(3, 8, 8, 3)
+    np.testing.assert_allclose(load(folder)(x), model.answers(x), atol=1e-5)
+    assert json.loads((folder / "model.json").read_text())["space"] == "space.yaml"
+    (folder / "space.yaml").write_text(text + "\n# changed\n")
+    with pytest.raises(InputError, match=r"space\.yaml is damaged"):
+        load(folder)
 
 
 def test_a_space_of_ones_own_is_named(cell, tmp_path):

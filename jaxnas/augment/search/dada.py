@@ -197,7 +197,7 @@ def _step(
         lambda g: jnp.nan_to_num(g, nan=0.0, posinf=0.0, neginf=0.0), pull(by_image)
     )
     move, moments = optax.adam(program.shape.rate).update(slope, state.moments)
-    logits = optax.apply_updates(state.logits, move)
+    logits: Any = optax.apply_updates(state.logits, move)
     update = optimizer(hyper, rate, program.recipe.optimizer)
     change, memory = update.update(gradient, state.memory, params)
     variables = Variables(optax.apply_updates(params, change), statistics)

@@ -187,8 +187,14 @@ def subpolicies(values: Mapping[str, np.ndarray], numbers: np.ndarray) -> Policy
         tables[0][place] = 1
         tables[1][place] = values[f"probability_{i}"]
         tables[2][place] = values[f"magnitude_{i}"]
-    everywhere = np.tile(reach(), (n, 1))
-    made = Policy(np.ones((n, 1), np.float32), *tables, np.zeros_like(tables[0]), everywhere)
+    made = Policy(
+        weights=np.ones((n, 1), np.float32),
+        choice=tables[0],
+        probability=tables[1],
+        magnitude=tables[2],
+        spread=np.zeros_like(tables[0]),
+        reach=np.tile(reach(), (n, 1)),
+    )
     return made._replace(**{f: np.zeros(n, np.float32) for f in Policy._fields[6:]})
 
 

@@ -36,7 +36,9 @@ class Logits(NamedTuple):
         tables[0][..., number] = jax.nn.softmax(self.choice)
         tables[1][..., number] = jax.nn.sigmoid(self.probability)
         tables[2][..., number] = jax.nn.sigmoid(self.magnitude)
-        return Policy(np.ones(s, np.float32), *tables, reach())
+        choice, probability, magnitude, spread = tables
+        weights = np.ones(s, np.float32)
+        return Policy(weights, choice, probability, magnitude, spread, reach())
 
 
 def augmented(

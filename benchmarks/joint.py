@@ -1,0 +1,288 @@
+"""One joint run beside the stages one after another, at equal cost.
+
+    python -m jaxnas.benchmarks.joint --data FILE.npz --seeds 0,1,2 --out joint.json
+
+For each seed the pipeline rank, train, tune, augment, finish is run first and its multiply-adds are added
+up; then DiffAutoML (`jaxnas.joint`) gets as many epochs as cost no more, on the same split and networks of
+the same size. Cost is multiply-adds, not seconds, so that it does not depend on what else the machine does:
+3 passes for each image of a training step; 10 for each image of a joint step, which has two training passes
+(of training and of validation images) and the product with second derivatives between them. What neither is
+charged for are the ranking, operations on images and evaluations; the seconds printed beside include them,
+and compilation. What is finished is in the results file and is not done again; a pipeline that was
+interrupted goes on.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxnas.augment import PolicyAugment, get_policy
+from jaxnas.backend import deal_out_over_cores, enable_compilation_cache
+from jaxnas.benchmarks.reduced import write_report
+from jaxnas.data.dataset import Dataset
+from jaxnas.data.load import load
+from jaxnas.errors import InputError
+from jaxnas.joint import JointEpoch, JointState, Settings
+from jaxnas.joint import search as joint_search
+from jaxnas.network import Network
+from jaxnas.search import search as staged_search
+from jaxnas.search_spaces import get_space
+from jaxnas.spaces import SearchSpace, Size
+from jaxnas.training.evaluation import evaluate_population
+from jaxnas.training.population import TrainingData
+
+STAGES = ("rank", "train", "tune", "augment", "finish")
+METHODS = ("stages", "diffautoml")
+PLAIN, LOOKING_AHEAD = 3, 10
+"""Multiply-adds of a step over those of a forward pass, see above."""
+DRAWN = 1000
+"""Paths whose mean stands for what an epoch draws."""
+
+
+class Task(NamedTuple):
+    """What both methods are given."""
+
+    args: argparse.Namespace
+    space: SearchSpace
+    network: Network
+    data: Dataset
+    images: TrainingData
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 2 for bad input."""
+    args = _parser().parse_args(argv)
+    deal_out_over_cores()
+    enable_compilation_cache()
+    try:
+        _summary(_results(args, argv))
+    except InputError as error:
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m jaxnas.benchmarks.joint")
+    add = parser.add_argument
+    add("--data", required=True, help="as `jaxnas.search --data`")
+    add("--space", default="nasbench201")
+    add("--seeds", default="0,1,2", help="separated by commas (default 0,1,2)")
+    add("--channels", type=int, default=16)
+    add("--cells", default="1,1,1", help="of each stage (default 1,1,1)")
+    add("--resolution", type=int, default=None, help="default the data's")
+    add("--batch-size", type=int, default=64)
+    add("--budget", type=int, default=16, help="trainings of stage train (default 16)")
+    add("--train-epochs", type=int, default=3, help="of each of them (default 3)")
+    add("--tune-epochs", type=int, default=6, help="of each of 8 members (default 6)")
+    add("--augment-epochs", type=int, default=6, help="of each of 4 policies (default 6)")
+    add("--finish-epochs", type=int, default=20)
+    add("--proxies", default=None, help="of stage rank; default the space's")
+    add("--sample", type=int, default=None, help="of architectures ranked; default the space's")
+    add("--beside", default="flip_crop", help="policy beside the one learned (default flip_crop)")
+    add("--fixed-after", type=float, default=Settings.fixed_after)
+    add("--settled-after", type=float, default=Settings.settled_after)
+    add("--out", default="joint.json", help="results; runs of stages go to a folder beside it")
+    return parser
+
+
+def _results(args: argparse.Namespace, argv: Sequence[str] | None) -> list[dict[str, Any]]:
+    settings = {k: v for k, v in vars(args).items() if k not in ("out", "seeds")}
+    out, seeds = Path(args.out), _seeds(args.seeds)
+    before = json.loads(out.read_text()) if out.is_file() else {"settings": settings, "runs": []}
+    if before["settings"] != settings:
+        raise InputError(f"{out} holds runs with other settings; name another --out.")
+    done = {(r["seed"], r["method"]): r for r in before["runs"]}
+    task = _task(args)
+    for seed in seeds:
+        for method, run in zip(METHODS, (_staged, _joint), strict=True):
+            if (seed, method) in done:
+                continue
+            found = run(task, seed, done.get((seed, "stages"), {}))
+            done[seed, method] = {"seed": seed, "method": method, **found}
+            write_report(out, "joint", argv, settings=settings, runs=list(done.values()))
+            print(_line(done[seed, method]), flush=True)
+    return [done[seed, method] for seed in seeds for method in METHODS]
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return list(dict.fromkeys(int(seed) for seed in text.split(",")))
+    except ValueError:
+        raise InputError(f"--seeds is {text!r}, expected whole numbers, as in 0,1,2.") from None
+
+
+def _task(args: argparse.Namespace) -> Task:
+    data, space = load(args.data), get_space(args.space)
+    side = args.resolution or min(space.train_size.resolution, *data.resolution)
+    size = Size(args.channels, tuple(int(n) for n in args.cells.split(",")), side)
+    network = space.network(size, classes=data.classes, image_channels=data.channels)
+    arrays = (
+        array
+        for split in (data.train, data.val)
+        for array in (data.prepare(split.x, side), split.y)
+    )
+    return Task(args, space, network, data, TrainingData(*map(jnp.asarray, arrays)))
+
+
+def _staged(task: Task, seed: int, _: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline; its multiply-adds are those of all networks that it trained."""
+    args = task.args
+    directory = Path(args.out).with_suffix("") / f"seed-{seed}"
+    size = {"channels": args.channels, "cells": args.cells, "resolution": task.network.resolution}
+    given = {"proxies": args.proxies, "sample": args.sample}
+    start = time.perf_counter()
+    result = staged_search(
+        args.space,
+        args.data,
+        out=directory,
+        resume=(directory / "config.yaml").is_file(),
+        quiet=True,
+        seed=seed,
+        pipeline=",".join(STAGES),
+        batch_size=args.batch_size,
+        budget=args.budget,
+        train={"epochs": args.train_epochs, "baselines": 0},
+        tune={"epochs": args.tune_epochs},
+        augment={"epochs": args.augment_epochs},
+        finish={"epochs": args.finish_epochs},
+        **size,
+        **{k: v for k, v in given.items() if v is not None},
+    )
+    seconds = time.perf_counter() - start
+    macs = result.values["macs"]
+    journal = [json.loads(line) for line in (directory / "journal.jsonl").read_text().splitlines()]
+    tuned = sum(e["cost"] for e in journal if (e["stage"], e.get("unit")) == ("tune", "segment"))
+    ways = len(result.values["config"]["augment"]["policies"])
+    again = (tuned + ways * args.augment_epochs) * macs
+    total = again + sum(c.macs * len(c.epochs) for c in result.trained)
+    return {
+        "arch": result.arch,
+        "test_accuracy": result.test_accuracy,
+        "val_accuracy": result.val_accuracy,
+        "macs": macs,
+        "multiply_adds": PLAIN * total * len(task.images.x),
+        "seconds": seconds,
+    }
+
+
+def _joint(task: Task, seed: int, staged: dict[str, Any]) -> dict[str, Any]:
+    """DiffAutoML for as many epochs as the stages' multiply-adds pay for."""
+    args, data = task.args, task.data
+    settings = Settings(
+        fixed_after=args.fixed_after,
+        settled_after=args.settled_after,
+        beside=get_policy(args.beside),
+    )
+    epochs = affordable(task, settings, staged)
+    spent: list[float] = []
+
+    def on_epoch(state: JointState, record: JointEpoch) -> None:
+        spent.append(_spent(task, record, seed))
+
+    start = time.perf_counter()
+    found = joint_search(
+        task.space,
+        task.network,
+        task.images,
+        epochs=epochs,
+        batch_size=min(args.batch_size, len(task.images.x_val)),
+        seed=seed,
+        augmenter=_augmenter(data),
+        settings=settings,
+        on_epoch=on_epoch,
+    )
+    x = jnp.asarray(data.prepare(data.test.x, task.network.resolution))
+    one = jax.tree.map(lambda a: a[None], found.variables)
+    tested = evaluate_population(task.network, one, found.row[None], x, jnp.asarray(data.test.y))
+    last = found.history[-1]
+    return {
+        "arch": task.space.to_string(found.arch),
+        "test_accuracy": float(tested[1][0]),
+        "val_accuracy": last.val_accuracy,
+        "macs": int(task.network.count(found.row[None]).macs[0]),
+        "multiply_adds": sum(spent),
+        "seconds": time.perf_counter() - start,
+        "epochs": epochs,
+        "learning_rate": last.learning_rate,
+        "weight_decay": last.weight_decay,
+        "label_smoothing": last.label_smoothing,
+    }
+
+
+def affordable(task: Task, settings: Settings, staged: dict[str, Any]) -> int:
+    """The most epochs that cost no more than the stages, at least 1.
+
+    Paths are taken for as large as the mean of the space while they are drawn, then for as large as
+    what the stages found.
+    """
+    even = np.zeros((len(task.network.survey.decisions), 0))
+    mean, macs = _mean_macs(task, even, 0), staged["macs"]
+
+    def cost(epochs: int) -> float:
+        searched, tuned = settings.phases(epochs)
+        joint = LOOKING_AHEAD * (searched * mean + (tuned - searched) * macs)
+        return (joint + PLAIN * (epochs - tuned) * macs) * len(task.images.x)
+
+    epochs = 1
+    while cost(epochs + 1) <= staged["multiply_adds"]:
+        epochs += 1
+    return epochs
+
+
+def _spent(task: Task, record: JointEpoch, seed: int) -> float:
+    """Multiply-adds of an epoch, about: of drawn paths the mean over as many draws."""
+    if record.phase == "search":
+        macs = _mean_macs(task, record.probabilities, seed)
+    else:
+        macs = float(task.network.count(task.space.rows(record.arch[None])).macs[0])
+    passes = PLAIN if record.phase == "settled" else LOOKING_AHEAD
+    return passes * macs * len(task.images.x)
+
+
+def _mean_macs(task: Task, probabilities: np.ndarray, seed: int) -> float:
+    """Of paths drawn by `probabilities: float[P, K]`; without branches (K = 0): evenly."""
+    rng, rows = np.random.default_rng(seed), []
+    for decision, names in sorted(task.network.survey.decisions.items()):
+        p = np.asarray(probabilities[int(decision)][: len(names)], np.float64)
+        p = p / p.sum() if p.size else None
+        rows.append(rng.choice(len(names), DRAWN, p=p))
+    return float(task.network.count(np.stack(rows, axis=1).astype(np.int32)).macs.mean())
+
+
+def _augmenter(data: Dataset) -> PolicyAugment:
+    x = data.train.x
+    low, high = (0.0, 1.0) if x.dtype == np.uint8 else (float(x.min()), float(x.max()))
+    mean, std = (tuple(map(float, a)) for a in (data.mean, data.std))
+    return PolicyAugment(mean, std, low, high if high > low else low + 1)
+
+
+def _line(run: dict[str, Any]) -> str:
+    return (
+        f"seed {run['seed']}, {run['method']}: test accuracy {run['test_accuracy']:.4f}, "
+        f"{run['multiply_adds'] / 1e9:,.0f} G multiply-adds, {run['seconds']:.0f} s, {run['arch']}"
+    )
+
+
+def _summary(runs: Sequence[dict[str, Any]]) -> None:
+    print("\nTest accuracy, mean (least to most); multiply-adds and seconds, means")
+    for method in METHODS:
+        own = [r for r in runs if r["method"] == method]
+        test = np.array([r["test_accuracy"] for r in own])
+        cost, seconds = (np.mean([r[k] for r in own]) for k in ("multiply_adds", "seconds"))
+        print(
+            f"  {method:10} {test.mean():.4f} ({test.min():.4f} to {test.max():.4f}), {len(own)} seeds; "
+            f"{cost / 1e9:,.0f} G, {seconds:.0f} s"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
