@@ -2,14 +2,14 @@
 
     python -m jaxnas.benchmarks.joint --data FILE.npz --seeds 0,1,2 --out joint.json
 
-For each seed the pipeline rank, train, tune, augment, finish is run first and its multiply-adds are added
-up; then DiffAutoML (`jaxnas.joint`) gets as many epochs as cost no more, on the same split and networks of
-the same size. Cost is multiply-adds, not seconds, so that it does not depend on what else the machine does:
-3 passes for each image of a training step; 10 for each image of a joint step, which has two training passes
-(of training and of validation images) and the product with second derivatives between them. What neither is
-charged for are the ranking, operations on images and evaluations; the seconds printed beside include them,
-and compilation. What is finished is in the results file and is not done again; a pipeline that was
-interrupted goes on.
+For each seed the pipeline rank, train, tune, augment, finish is run first and its multiply-adds are
+added up; then DiffAutoML (`jaxnas.joint`) gets as many epochs as cost no more, on the same split, with
+networks of the same size. Cost is counted, not timed, so that it does not depend on what else the machine
+does: 3 forward passes' worth for each image of a training step, 10 for each image of a joint step, which
+has two training passes (training and validation images) and the product with second derivatives between
+them (`joint_cost.py`). What neither is charged for are the ranking, operations on images and
+evaluations; the seconds beside include them, and compilation. What is finished is in the results
+file and is not done again; a pipeline that was interrupted goes on.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,35 +26,21 @@ import numpy as np
 
 from jaxnas.augment import PolicyAugment, get_policy
 from jaxnas.backend import deal_out_over_cores, enable_compilation_cache
+from jaxnas.benchmarks.joint_cost import PLAIN, Task, affordable, spent
 from jaxnas.benchmarks.reduced import write_report
 from jaxnas.data.dataset import Dataset
 from jaxnas.data.load import load
 from jaxnas.errors import InputError
 from jaxnas.joint import JointEpoch, JointState, Settings
 from jaxnas.joint import search as joint_search
-from jaxnas.network import Network
 from jaxnas.search import search as staged_search
 from jaxnas.search_spaces import get_space
-from jaxnas.spaces import SearchSpace, Size
+from jaxnas.spaces import Size
 from jaxnas.training.evaluation import evaluate_population
 from jaxnas.training.population import TrainingData
 
 STAGES = ("rank", "train", "tune", "augment", "finish")
 METHODS = ("stages", "diffautoml")
-PLAIN, LOOKING_AHEAD = 3, 10
-"""Multiply-adds of a step over those of a forward pass, see above."""
-DRAWN = 1000
-"""Paths whose mean stands for what an epoch draws."""
-
-
-class Task(NamedTuple):
-    """What both methods are given."""
-
-    args: argparse.Namespace
-    space: SearchSpace
-    network: Network
-    data: Dataset
-    images: TrainingData
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,15 +62,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", required=True, help="as `jaxnas.search --data`")
     add("--space", default="nasbench201")
     add("--seeds", default="0,1,2", help="separated by commas (default 0,1,2)")
-    add("--channels", type=int, default=16)
     add("--cells", default="1,1,1", help="of each stage (default 1,1,1)")
     add("--resolution", type=int, default=None, help="default the data's")
-    add("--batch-size", type=int, default=64)
-    add("--budget", type=int, default=16, help="trainings of stage train (default 16)")
-    add("--train-epochs", type=int, default=3, help="of each of them (default 3)")
-    add("--tune-epochs", type=int, default=6, help="of each of 8 members (default 6)")
-    add("--augment-epochs", type=int, default=6, help="of each of 4 policies (default 6)")
-    add("--finish-epochs", type=int, default=20)
+    for name, value, said in (
+        ("--channels", 16, "of the networks of both"),
+        ("--batch-size", 64, "images a step"),
+        ("--budget", 16, "trainings of stage train"),
+        ("--train-epochs", 3, "of each of them"),
+        ("--tune-epochs", 6, "of each of 8 members"),
+        ("--augment-epochs", 6, "of each of 4 policies"),
+        ("--finish-epochs", 20, "of the winner"),
+    ):
+        add(name, type=int, default=value, help=f"{said} (default {value})")
     add("--proxies", default=None, help="of stage rank; default the space's")
     add("--sample", type=int, default=None, help="of architectures ranked; default the space's")
     add("--beside", default="flip_crop", help="policy beside the one learned (default flip_crop)")
@@ -183,10 +172,10 @@ def _joint(task: Task, seed: int, staged: dict[str, Any]) -> dict[str, Any]:
         beside=get_policy(args.beside),
     )
     epochs = affordable(task, settings, staged)
-    spent: list[float] = []
+    spent_on: list[float] = []
 
     def on_epoch(state: JointState, record: JointEpoch) -> None:
-        spent.append(_spent(task, record, seed))
+        spent_on.append(spent(task, record, seed))
 
     start = time.perf_counter()
     found = joint_search(
@@ -209,53 +198,13 @@ def _joint(task: Task, seed: int, staged: dict[str, Any]) -> dict[str, Any]:
         "test_accuracy": float(tested[1][0]),
         "val_accuracy": last.val_accuracy,
         "macs": int(task.network.count(found.row[None]).macs[0]),
-        "multiply_adds": sum(spent),
+        "multiply_adds": sum(spent_on),
         "seconds": time.perf_counter() - start,
         "epochs": epochs,
         "learning_rate": last.learning_rate,
         "weight_decay": last.weight_decay,
         "label_smoothing": last.label_smoothing,
     }
-
-
-def affordable(task: Task, settings: Settings, staged: dict[str, Any]) -> int:
-    """The most epochs that cost no more than the stages, at least 1.
-
-    Paths are taken for as large as the mean of the space while they are drawn, then for as large as
-    what the stages found.
-    """
-    even = np.zeros((len(task.network.survey.decisions), 0))
-    mean, macs = _mean_macs(task, even, 0), staged["macs"]
-
-    def cost(epochs: int) -> float:
-        searched, tuned = settings.phases(epochs)
-        joint = LOOKING_AHEAD * (searched * mean + (tuned - searched) * macs)
-        return (joint + PLAIN * (epochs - tuned) * macs) * len(task.images.x)
-
-    epochs = 1
-    while cost(epochs + 1) <= staged["multiply_adds"]:
-        epochs += 1
-    return epochs
-
-
-def _spent(task: Task, record: JointEpoch, seed: int) -> float:
-    """Multiply-adds of an epoch, about: of drawn paths the mean over as many draws."""
-    if record.phase == "search":
-        macs = _mean_macs(task, record.probabilities, seed)
-    else:
-        macs = float(task.network.count(task.space.rows(record.arch[None])).macs[0])
-    passes = PLAIN if record.phase == "settled" else LOOKING_AHEAD
-    return passes * macs * len(task.images.x)
-
-
-def _mean_macs(task: Task, probabilities: np.ndarray, seed: int) -> float:
-    """Of paths drawn by `probabilities: float[P, K]`; without branches (K = 0): evenly."""
-    rng, rows = np.random.default_rng(seed), []
-    for decision, names in sorted(task.network.survey.decisions.items()):
-        p = np.asarray(probabilities[int(decision)][: len(names)], np.float64)
-        p = p / p.sum() if p.size else None
-        rows.append(rng.choice(len(names), DRAWN, p=p))
-    return float(task.network.count(np.stack(rows, axis=1).astype(np.int32)).macs.mean())
 
 
 def _augmenter(data: Dataset) -> PolicyAugment:

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +40,7 @@ class BackendChoices:
 
 def choices(platform: str | None = None) -> BackendChoices:
     """The choices for a JAX platform ("cpu", "gpu", "tpu", ...), by default the one in use."""
+    platform = platform or _pretended.get()
     if platform is None:
         import jax
 
@@ -57,6 +60,19 @@ def choices(platform: str | None = None) -> BackendChoices:
         unroll_shared_rows=False,
         map_batch_size=16,
     )
+
+
+_pretended: ContextVar[str | None] = ContextVar("platform", default=None)
+
+
+@contextlib.contextmanager
+def traced_for(platform: str) -> Iterator[None]:
+    """Within it, what is traced takes the choices of another platform than the one in use."""
+    token = _pretended.set(platform)
+    try:
+        yield
+    finally:
+        _pretended.reset(token)
 
 
 def unused_accelerator() -> str | None:

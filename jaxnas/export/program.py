@@ -1,8 +1,5 @@
 """The function that an exported model computes: raw images to logits and probabilities."""
 
-import contextlib
-from collections.abc import Callable, Iterator
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -52,25 +49,7 @@ def inference(
         logits = logits.astype(jnp.float32)
         return logits, jax.nn.softmax(logits)
 
-    with _as_accelerators():
+    # The plain form of each operation: the one that is quick in XLA's loops on CPUs goes image by image,
+    # where other runtimes have depthwise convolutions of their own.
+    with backend.traced_for("gpu"):
         return folded(answer, images)
-
-
-@contextlib.contextmanager
-def _as_accelerators() -> Iterator[None]:
-    """Trace the plain form of each operation, not the one that is quick in XLA's loops on CPUs.
-
-    That one goes image by image, where other runtimes have depthwise convolutions of their own.
-    """
-    chosen = backend.choices
-    backend.choices = partial(_of_platform, chosen)
-    try:
-        yield
-    finally:
-        backend.choices = chosen
-
-
-def _of_platform(
-    chosen: Callable[[str | None], backend.BackendChoices], platform: str | None = None
-) -> backend.BackendChoices:
-    return chosen("gpu")

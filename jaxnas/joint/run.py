@@ -67,6 +67,14 @@ class Run(NamedTuple):
     batch_size: int
 
 
+def kept(run: Run) -> np.ndarray:
+    """The branches that may be taken, `bool[P, K]`."""
+    present, zeros = run.choices.present, run.choices.zeros
+    others = present & ~zeros
+    alone = ~others.any(axis=1, keepdims=True)
+    return present if run.settings.none else others | (present & alone)
+
+
 def program(run: Run, phase: Phase) -> Program:
     """What the epochs of a phase are compiled for."""
     settings = run.settings
@@ -110,7 +118,7 @@ def policy(run: Run, state: JointState) -> Policy | None:
 
 
 def _probabilities(run: Run, state: JointState) -> np.ndarray:
-    return np.asarray(masked_softmax(state.outer.alphas, run.choices.present))
+    return np.asarray(masked_softmax(state.outer.alphas, kept(run)))
 
 
 def _strongest(run: Run, probabilities: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from jaxnas.augment.policy import Policy
 from jaxnas.augment.search.relaxed import Logits
 from jaxnas.errors import InputError
 from jaxnas.joint.epoch import joint_epoch
-from jaxnas.joint.run import JointEpoch, Run, fixed, now, policy, program, record
+from jaxnas.joint.run import JointEpoch, Run, fixed, kept, now, policy, program, record
 from jaxnas.joint.settings import Settings
 from jaxnas.joint.state import JointState, Outer, Tuned, adam
 from jaxnas.network import Network, Variables
@@ -112,7 +112,7 @@ def search(
     for epoch in range(int(state.epoch), epochs):
         phase = settings.phase(epoch, epochs)
         state, figures = joint_epoch(
-            program(run, phase), state, choices.present, own, now(run, state), arrays_of(data)
+            program(run, phase), state, kept(run), own, now(run, state), arrays_of(data)
         )
         if epoch + 1 == settings.phases(epochs)[0]:
             state = fixed(run, state)

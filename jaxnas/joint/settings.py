@@ -23,6 +23,8 @@ class Settings:
         settled_after: share after which policy and hyper-parameters stay as they are too.
         architecture_rate, policy_rate, hyper_rate: Adam's for architecture parameters, the policy's
             logits, and the logarithms and logit of the hyper-parameters; 0: they do not move.
+        none: whether "no connection" may be chosen. After one step it does better than what has yet to
+            learn, and DARTS does not choose it either (arXiv:1806.09055, section 2.4).
         hot, cold: the temperature of drawn paths falls from one to the other, linearly by epoch.
         operations: image operations that the policy is searched over.
         subpolicies: how many it has.
@@ -37,9 +39,10 @@ class Settings:
 
     fixed_after: float = 0.5
     settled_after: float = 0.9
-    architecture_rate: float = 3e-3
+    architecture_rate: float = 0.01
     policy_rate: float = 5e-3
     hyper_rate: float = 5e-3
+    none: bool = False
     hot: float = 10.0
     cold: float = 0.1
     operations: tuple[str, ...] = PUBLISHED

@@ -15,9 +15,10 @@ FEW = 24
 
 _WIDTH = 540
 _SHADES = 5
-_LONGEST = 13
+_LONGEST = 11
 _CHARACTER = 9.2
-"""Units a character takes at most, where the page is narrow and its letters are larger."""
+_DIGIT = 9.9
+"""Units that letters and digits take at most, where the page is narrow and they are larger."""
 
 
 def shade(share: float) -> int:
@@ -51,7 +52,7 @@ def _few(counts: np.ndarray, totals: np.ndarray, names: tuple[str, ...]) -> tupl
     """A square with a title for each pair of classes."""
     longest = max(len(_short(name)) for name in names) * _CHARACTER
     left = max(longest + 14, 96.0)
-    cell = min((_WIDTH - left - 4) / len(names), 76.0)
+    cell = min((_WIDTH - left - 4) / len(names), 104.0)
     upright = longest > cell - 4
     top = max(longest + 12 if upright else 26.0, 46.0)
     parts = _corner(left, top)
@@ -68,10 +69,10 @@ def _few(counts: np.ndarray, totals: np.ndarray, names: tuple[str, ...]) -> tupl
     return Markup("").join(parts), top + len(names) * cell + 4
 
 
-def _corner(left: float, top: float) -> list[Markup]:
+def _corner(left: float, top: float, lift: float = 0.0) -> list[Markup]:
     return [
-        tag("text", "taken for →", x=left - 9, y=top - 27, class_="label row"),
-        tag("text", "class ↓", x=left - 9, y=top - 8, class_="label row"),
+        tag("text", "taken for →", x=left - 9, y=top - 27 - lift, class_="label row"),
+        tag("text", "class ↓", x=left - 9, y=top - 8 - lift, class_="label row"),
     ]
 
 
@@ -93,7 +94,7 @@ def _cell(
     title = f"{names[i]} taken for {names[j]}: {number(count)} ({percent(share, 1)})"
     written = number(count)
     parts = [tag("title", title), square]
-    if len(written) * _CHARACTER <= cell - 2 and cell >= 16:
+    if len(written) * _DIGIT <= cell:
         middle = {"x": x + cell / 2, "y": y + cell / 2 + 4.5}
         parts.append(tag("text", written, class_="value", **middle))
     return tag("g", *parts)
@@ -102,11 +103,11 @@ def _cell(
 def _many(counts: np.ndarray, totals: np.ndarray) -> tuple[Markup, float]:
     """One path for each shade, which takes as many bytes as there are pairs that occur."""
     n = len(counts)
-    left, top = 96.0, 46.0
+    left, top = 96.0, 56.0
     cell = (_WIDTH - left - 4) / n
     side = n * cell
     parts = [
-        *_corner(left, top),
+        *_corner(left, top, lift=10.0),
         tag("rect", x=left, y=top, width=side, height=side, class_="ground"),
     ]
     for t in nice_ticks(0, n - 1, 8, integer=True):
@@ -119,4 +120,4 @@ def _many(counts: np.ndarray, totals: np.ndarray) -> tuple[Markup, float]:
         corner = f"M{left + j * cell:.1f} {top + i * cell:.1f}"
         paths[kind] = paths.get(kind, "") + f"{corner}h{cell:.2f}v{cell:.2f}h-{cell:.2f}z"
     parts += [tag("path", d=d, class_=kind) for kind, d in paths.items()]
-    return Markup("").join(parts), top + side + 4
+    return tag("g", *parts, class_="dense"), top + side + 4

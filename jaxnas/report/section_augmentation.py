@@ -115,15 +115,15 @@ def _examples(shown: Augmented) -> Markup:
     lines = []
     for i in range(n):
         drawn = [picture(m, f"draw {j} of image {i + 1}") for j, m in enumerate(made[i], 1)]
-        first = tag("span", picture(originals[i], f"image {i + 1} as it is"), class_="original")
-        lines.append(tag("div", first, *drawn, class_="draws"))
+        first = picture(originals[i], f"image {i + 1} as it is")
+        lines.append(tag("div", first, tag("span", class_="rule"), *drawn, class_="draws"))
     text = f"Training images, each followed by {draws} draws of {shown.policy}."
     if max(originals.shape[1:3]) > LARGEST:
         text += f" They are shown at {LARGEST} pixels."
     return (
         tag("h3", "What it does to images")
         + tag("p", text, class_="lead")
-        + tag("div", *lines, class_="examples", style=f"--columns:{draws + 1}")
+        + tag("div", *lines, class_="examples", style=f"--columns:{draws}")
     )
 
 

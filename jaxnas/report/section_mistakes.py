@@ -58,10 +58,10 @@ def _render(data: ReportData) -> Markup | None:
     if not found:
         return paragraph(f"Of {len(judged.y):,} test images none was taken for another class.")
     wrong = int(((given != judged.y) & (given != NONE)).sum())
-    many = f"The {len(found)}" if len(found) < wrong else "All"
+    many = f"{len(found)} of {wrong:,}" if len(found) < wrong else f"All {wrong:,}"
     text = (
-        f"{many} of {wrong:,} misclassified test images, the surest answer first: the class, what it was "
-        "taken for with which probability, and the probability of its own class."
+        f"{many} misclassified test images, the surest answer first: the class, what it was taken for, "
+        "the probability of that, and of its own class."
     )
     if max(judged.images.shape[1:3]) > LARGEST:
         text += f" They are shown at {LARGEST} pixels."

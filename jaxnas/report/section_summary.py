@@ -19,15 +19,15 @@ def total_seconds(result: dict) -> tuple[float, float]:
 def tiles(data: ReportData) -> list[tuple[str, str, str]]:
     """`(what, figure, remark)` of each tile; a figure that the run did not produce has none."""
     result, found = data.result, []
-    if "test_accuracy" in result:
-        found.append(("Test accuracy", percent(result["test_accuracy"]), "measured once"))
-    if "val_accuracy" in result:
-        found.append(("Validation accuracy", percent(result["val_accuracy"]), "of the winner"))
     name, compared = metric_name(data), "what networks were compared by"
     for key, split in (("test_metric", "Test"), ("val_metric", "Validation")):
         if key in result and not is_accuracy(data):
             said = compared if key == "val_metric" else "measured once"
             found.append((f"{split} {name}", percent(result[key]), said))
+    if "test_accuracy" in result:
+        found.append(("Test accuracy", percent(result["test_accuracy"]), "measured once"))
+    if "val_accuracy" in result:
+        found.append(("Validation accuracy", percent(result["val_accuracy"]), "of the winner"))
     for key, name in (("params", "Parameters"), ("macs", "Multiply-adds")):
         if key in result:
             remark = number(result[key]) + (" per image" if key == "macs" else "")

@@ -85,7 +85,7 @@ def _legend(data: ReportData) -> Markup:
     items = [(dot, "a member" if by_epoch(data.trials) else "a training")]
     items.append((mark("winner", 14.0, 9.0), "the best"))
     if len(line(data.trials)) > 1:
-        path = tag("path", d="M1 9H27", class_="curve best")
+        path = tag("path", d="M1 9H27", class_="curve best way")
         items.append((path, "how its weights came about"))
     if copies(data.trials):
         items.append((tag("path", d="M14 2V15M10 10l4 5l4 -5", class_="copied"), "weights copied"))

@@ -93,6 +93,9 @@ def _arrows(trials: Sequence[TunedMember], places: Places) -> list[Markup]:
 def arrow(x: float, y: float, u: float, v: float, *, bow: float = 16.0, tip: float = 6.0) -> str:
     """Path data of an arrow from (x, y) to (u, v) in a bow to the left, with an open head."""
     middle = (x + u) / 2 - min(bow, abs(v - y) / 2), (y + v) / 2
+    # the head stops short of the mark it points at
+    whole = max(math.hypot(u - middle[0], v - middle[1]), 1e-9)
+    u, v = (b - (b - m) * min(5 / whole, 1) for b, m in ((u, middle[0]), (v, middle[1])))
     angle = math.atan2(v - middle[1], u - middle[0])
     ends = [(u - tip * math.cos(angle + s), v - tip * math.sin(angle + s)) for s in (-0.5, 0.5)]
     head = "".join(f"M{a:.1f} {b:.1f}L{u:.1f} {v:.1f}" for a, b in ends)

@@ -78,5 +78,7 @@ def _check_policies(config: SearchConfig) -> None:
 
 def _check_packages(formats: tuple[str, ...]) -> None:
     """Refuse before hours of training what could not be written after them."""
-    for module in ("safetensors", *(("jax2onnx", "onnxruntime") if "onnx" in formats else ())):
-        imported(module, "Exporting")
+    needed = {"onnx": ("jax2onnx", "onnx", "onnxruntime"), "stablehlo": ("flatbuffers",)}
+    for name in formats:
+        for module in needed.get(name, ()):
+            imported(module, f"The format {name}")

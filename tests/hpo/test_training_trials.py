@@ -7,6 +7,7 @@ import pytest
 from helpers import assert_trees_equal, compilations
 
 from jaxnas.errors import InputError
+from jaxnas.hpo import training_trials
 from jaxnas.hpo.training_trials import TrainingTrials, with_values
 from jaxnas.training.evaluation import evaluate_population
 from jaxnas.training.hyper import Hyper
@@ -26,9 +27,8 @@ ALL = np.ones(3, bool)
 
 def split(n, seed):
     """Images of three classes, each bright in a channel of its own."""
-    rng = np.random.default_rng(seed)
     y = np.arange(n) % 3
-    x = rng.standard_normal((n, 8, 8, 3)) + np.eye(3)[y][:, None, None]
+    x = np.random.default_rng(seed).standard_normal((n, 8, 8, 3)) + np.eye(3)[y][:, None, None]
     return jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
 
 
@@ -59,21 +59,26 @@ def given(state):
     return state._replace(population=jax.tree.map(jnp.asarray, state.population))
 
 
-@pytest.fixture(scope="module")
-def whole(tiny):
-    """A full training in one go, without any of the above: state and metrics after each epoch."""
+def at_once(network, population, start_epoch=0):
+    """A training without any of the above: state and metrics after each epoch."""
     history = []
     train_population(
-        tiny,
+        network,
         ROWS,
         BASE._replace(**VALUES),
         DATA,
         epochs=EPOCHS,
         batch_size=4,
-        population=init_population(tiny, SEEDS, ROWS),
+        population=population,
+        start_epoch=start_epoch,
         on_epoch=lambda e, p, m: history.append((kept(p), m)),
     )
     return history
+
+
+@pytest.fixture(scope="module")
+def whole(tiny):
+    return at_once(tiny, init_population(tiny, SEEDS, ROWS))
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +130,8 @@ class TestSegments:
 
     def test_others_values_compile_nothing(self, trials, third):
         values = {name: v[::-1] / 2 for name, v in VALUES.items()}
-        trials.evaluate(given(third))
         copies = np.array([1, 1, -1])
-        trials.gather(given(third), copies, SEEDS)
+        trials.evaluate(trials.gather(given(third), copies, SEEDS))
         with compilations() as compiled:
             state = trials.gather(given(third), copies[::-1], SEEDS + 3)
             state = trials.train(state, values, np.array([True, True, False]), 2)
@@ -152,19 +156,9 @@ class TestCopies:
         state = trials.gather(given(third), np.array([1, 1, 2]), SEEDS)
         found = kept(trials.train(state, VALUES, ALL, 1))
         begun = row(given(third).population, np.array([1, 1, 2]))
-        history = []
-        train_population(
-            tiny,
-            ROWS,
-            BASE._replace(**VALUES),
-            DATA,
-            epochs=EPOCHS,
-            batch_size=4,
-            population=begun._replace(seeds=jnp.asarray(SEEDS)),
-            start_epoch=3,
-            on_epoch=lambda e, p, m: history.append(kept(p)),
-        )
-        assert_trees_equal(found.population, history[0])
+        begun = begun._replace(seeds=jnp.asarray(SEEDS))
+        ((expected, _), *_) = at_once(tiny, begun, start_epoch=3)
+        assert_trees_equal(found.population, expected)
         # Other minibatches and another learning rate than the copied one's.
         assert found.losses[0] != found.losses[1]
 
@@ -204,9 +198,22 @@ class TestDivergence:
         assert np.isnan(fitness).tolist() == [False, True, False]
         np.testing.assert_array_equal(fitness[[0, 2]], trials.evaluate(given(third))[[0, 2]])
 
-    def test_ends_with_weights_of_another(self, trials, lost, third):
-        state = trials.gather(given(lost), np.array([0, 0, 2]), SEEDS)
-        state = trials.train(state, VALUES, ALL, 1)
+    def test_is_trained_no_further(self, trials, monkeypatch):
+        asked, usual = [], training_trials.trained_on
+
+        def watched(*args):
+            asked.append(args[7].tolist())
+            return usual(*args)
+
+        monkeypatch.setattr(training_trials, "trained_on", watched)
+        rate = np.array([0.05, np.nan, 0.02])
+        state = trials.train(trials.init(SEEDS), {"learning_rate": rate}, ALL, 3)
+        assert asked == [[True, True, True]] + 2 * [[True, False, True]]
+        assert state.epochs[[0, 2]].tolist() == [3, 3]
+
+    def test_ends_with_weights_of_another(self, trials, lost):
+        copied = trials.gather(given(lost), np.array([0, 0, 2]), SEEDS)
+        state = trials.train(copied, VALUES, ALL, 1)
         assert np.isfinite(state.losses).all()
         assert np.isfinite(trials.evaluate(state)).all()
         assert state.epochs.tolist() == [4, 4, 4]
@@ -228,18 +235,16 @@ class TestHyperParameters:
             return base._replace(**VALUES, momentum=1 - values["friction"])
 
         trials = make(hyper_of=of)
-        friction = np.full(3, 0.2)
-        state = trials.train(trials.init(SEEDS), {"friction": friction}, ALL, 3)
+        state = trials.train(trials.init(SEEDS), {"friction": np.full(3, 0.2)}, ALL, 3)
         np.testing.assert_allclose(state.losses, third.losses, rtol=1e-5)
 
     def test_averages_are_what_is_judged(self, tiny, make):
-        trials = make(base=BASE._replace(ema=np.array([0.9, 0.0, 0.9])))
+        trials = make(base=BASE._replace(ema=np.array([0.9, 0.0, 0.9])), metric="auc")
         state = trials.train(trials.init(SEEDS), VALUES, ALL, 2)
         population = given(kept(state)).population
         both = [
             evaluate_population(tiny, of, ROWS, DATA.x_val, DATA.y_val, metric="auc")[2]
             for of in (population.average, population.variables)
         ]
-        judged = make(base=trials.base, metric="auc").evaluate(state)
-        np.testing.assert_array_equal(judged, [both[0][0], both[1][1], both[0][2]])
+        np.testing.assert_array_equal(trials.evaluate(state), [both[0][0], both[1][1], both[0][2]])
         assert (both[0] != both[1]).any()

@@ -10,7 +10,7 @@ from relaxed_toys import BEST, CHANNELS, toy_data, toy_network, toy_space
 from jaxnas.augment import PolicyAugment
 from jaxnas.errors import InputError
 from jaxnas.joint import Settings, begin, search
-from jaxnas.joint.run import Run, fixed
+from jaxnas.joint.run import Run, fixed, kept
 from jaxnas.search_spaces import get_space
 from jaxnas.supernet.differentiable.choices import Choices
 from jaxnas.training.hyper import Hyper
@@ -207,6 +207,14 @@ class TestCells:
         state = begin(space, tiny, seed=0)
         alphas = jnp.zeros((6, 5)).at[:, 0].set(3).at[:, 2].set(1)
         state = state._replace(outer=state.outer._replace(alphas=alphas))
-        rest = (Hyper.constant(1), Settings(), None, Objective(), 2, 8)
-        run = Run(space, tiny, CELLS, Choices.of(tiny), *rest)
-        assert fixed(run, state).arch.tolist() == [2] * 6
+        rest = (None, Objective(), 2, 8)
+        for none in (True, False):
+            given = (Choices.of(tiny), Hyper.constant(1), Settings(none=none))
+            run = Run(space, tiny, CELLS, *given, *rest)
+            assert kept(run)[:, 0].tolist() == [none] * 6
+            assert fixed(run, state).arch.tolist() == [2] * 6
+
+    def test_no_connection_is_drawn_where_it_may_be(self, toy):
+        for none in (False, True):
+            history = run_toy(toy, epochs=2, settings={"none": none}).history
+            assert ((history[0].probabilities[:, 0] > 0) == none).all()

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import rankdata
-
-from jaxnas.report import CellGraph, Decision, ReportData, TrainedCandidate
 from demo_stages import (
     demo_augmented,
     demo_judged,
@@ -17,6 +14,9 @@ from demo_stages import (
     demo_schedule,
     demo_trials,
 )
+from scipy.stats import rankdata
+
+from jaxnas.report import CellGraph, Decision, ReportData, TrainedCandidate
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -196,4 +196,22 @@ def rank_only(demo) -> ReportData:
         policies=(),
         augmented=None,
         judged=None,
+    )
+
+
+@pytest.fixture(scope="session")
+def hundred(demo) -> ReportData:
+    """The same with 100 classes, compared by F1, and a tuner of whole trainings, each begun anew."""
+    trials = tuple(
+        dataclasses.replace(t, start=0, units=12, copied=-1, fitness=t.fitness) for t in demo.trials
+    )
+    result = demo.result | {"val_metric": 0.712, "test_metric": 0.698}
+    tuned = {name: [value] * 12 for name, value in trials[-1].values.items()}
+    return dataclasses.replace(
+        demo,
+        judged=demo_judged(2000, 100),
+        trials=trials,
+        tuned=tuned,
+        metric="f1",
+        result=result | {"tuned": tuned},
     )

@@ -63,7 +63,8 @@ def test_ids_are_unique(page):
 def test_nothing_is_fetched_and_nothing_runs(name, request):
     html = render_report(request.getfixturevalue(name))
     for tag, attrs in Page(html).tags:
-        assert tag not in {"script", "iframe", "object", "embed", "img", "base"}
+        assert tag not in {"script", "iframe", "object", "embed", "base"}
+        assert tag != "img" or attrs["src"].startswith("data:image/png;base64,")
         assert not [key for key in attrs if key.startswith("on")]
         fetched = [attrs[key] for key in ("src", "href", "xlink:href", "srcset") if key in attrs]
         assert all(url.startswith(("#", "data:")) for url in fetched)
@@ -133,10 +134,19 @@ def test_hostile_strings_are_shown_as_text(demo):
         graphs=((HOSTILE, graph),),
         trained=(bad,),
         notes=(HOSTILE,),
+        metric=HOSTILE,
+        trials=tuple(dataclasses.replace(t, values={HOSTILE: 1.0}) for t in demo.trials),
+        tuned={HOSTILE: [1.0]},
+        policies=(dataclasses.replace(demo.policies[0], name=HOSTILE),),
+        augmented=dataclasses.replace(demo.augmented, policy=HOSTILE),
+        judged=dataclasses.replace(demo.judged, class_names=(HOSTILE,) * 10),
     )
     page = Page(render_report(data))
-    assert {tag for tag, _ in page.tags}.isdisjoint({"script", "img"})
-    assert page.text.count(HOSTILE) >= 10
+    assert "script" not in {tag for tag, _ in page.tags}
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert not [key for attrs in images for key in attrs if key.startswith("on")]
+    assert all(attrs["src"].startswith("data:image/png;base64,") for attrs in images)
+    assert page.text.count(HOSTILE) >= 30
 
 
 def test_nan_and_infinite_scores_are_counted_and_not_drawn(demo):

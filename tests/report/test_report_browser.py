@@ -18,7 +18,8 @@ FLAGS = (
     "--disable-dev-shm-usage"
 )
 TEXTS = ("p.lead", "h2", "dt", ".remark", "td", "th", ".legend li", "summary", "nav a", ".chip",
-         "figcaption", ".notes p", "pre code")  # fmt: skip
+         "figcaption", ".notes p", "pre code", ".settings dd", ".mistakes b", ".mistakes .muted",
+         ".recall .name", ".recall .amount", ".recall .muted", "h3", "td code")  # fmt: skip
 COLOURS = """
 const css = getComputedStyle(document.documentElement);
 const probe = document.body.appendChild(document.createElement("i"));
@@ -39,6 +40,16 @@ for (const e of document.querySelectorAll(".plot text, .cell text"))
   pairs["text " + e.className.baseVal + getComputedStyle(e).fill] =
     [getComputedStyle(e).fill, e.parentElement.querySelector("rect.node")
       ? rgb("var(--node)") : solid(e.closest("figure"))];
+const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+const painted = value => {  // color-mix() is computed as color(srgb ...)
+  canvas.fillStyle = value; canvas.fillRect(0, 0, 1, 1);
+  return `rgb(${[...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).join(", ")})`;
+};
+for (const e of document.querySelectorAll(".confusion .value")) {
+  const square = e.parentElement.querySelector("rect");
+  pairs["square " + square.className.baseVal] =
+    [getComputedStyle(e).fill, painted(getComputedStyle(square).fill)];
+}
 for (let k = 0; k < 8; k++) pairs["op-" + k] = [rgb(`var(--op-${k})`), rgb("var(--card)")];
 pairs["op-pass"] = [rgb("var(--op-pass)"), rgb("var(--card)")];
 for (const role of ["winner", "candidate", "largest", "random"])
@@ -74,11 +85,12 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def pages(tmp_path_factory, demo, rank_only) -> dict[str, Path]:
+def pages(tmp_path_factory, demo, rank_only, hundred) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("report")
-    paths = {"demo": folder / "report.html", "rank_only": folder / "rank.html"}
-    write_report(paths["demo"], demo)
-    write_report(paths["rank_only"], rank_only)
+    runs = {"demo": demo, "rank_only": rank_only, "hundred": hundred}
+    paths = {name: folder / f"{name}.html" for name in runs}
+    for name, data in runs.items():
+        write_report(paths[name], data)
     return paths
 
 
@@ -99,14 +111,12 @@ def requests(browser) -> list[str]:
     return [params["request"]["url"] for params in sent]
 
 
-@pytest.mark.parametrize("name", ["demo", "rank_only"])
+@pytest.mark.parametrize("name", ["demo", "rank_only", "hundred"])
 def test_sections_console_and_requests(browser, pages, name):
     show(browser, pages[name])
     ids = [e.get_attribute("id") for e in browser.find_elements("css selector", "main > section")]
-    left_out = (
-        {"decisions", "curves", "super-net", "cost", "front"} if name == "rank_only" else set()
-    )
-    assert ids == [s.id for s in SECTIONS if s.id not in left_out]
+    ranked = ["summary", "cell", "ranking", "table", "time", "config"]
+    assert ids == (ranked if name == "rank_only" else [s.id for s in SECTIONS])
     heights = browser.execute_script(
         "return [...document.querySelectorAll('main > section')].map(e => e.offsetHeight)"
     )
@@ -121,7 +131,7 @@ def test_sections_console_and_requests(browser, pages, name):
 
 
 @pytest.mark.parametrize("width", [400, 800, 1280])
-@pytest.mark.parametrize("name", ["demo", "rank_only"])
+@pytest.mark.parametrize("name", ["demo", "rank_only", "hundred"])
 def test_no_sideways_scrolling_and_every_figure_shows(browser, pages, name, width):
     show(browser, pages[name], width=width)
     inner, scroll = browser.execute_script(
@@ -139,8 +149,9 @@ def test_no_sideways_scrolling_and_every_figure_shows(browser, pages, name, widt
 
 
 @pytest.mark.parametrize("width", [400, 1280])
-def test_text_in_figures_is_legible(browser, pages, width):
-    show(browser, pages["demo"], width=width)
+@pytest.mark.parametrize("name", ["demo", "hundred"])
+def test_text_in_figures_is_legible(browser, pages, name, width):
+    show(browser, pages[name], width=width)
     sizes = browser.execute_script(
         "return [...document.querySelectorAll('figure svg text')].filter(t => t.checkVisibility())"
         ".map(t => parseFloat(getComputedStyle(t).fontSize) * t.getScreenCTM().a)"
@@ -172,10 +183,39 @@ def test_contrast_in_light_and_dark(browser, pages):
     assert contrast([light[1], dark[1]]) > 10
 
 
+@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("name", ["demo", "hundred"])
+def test_images_are_decoded_and_pixels_are_seen_as_such(browser, pages, name, width):
+    show(browser, pages[name], width=width)
+    images = browser.execute_script(
+        "return [...document.images].map(e => [e.complete && e.naturalWidth, e.offsetWidth,"
+        " e.getBoundingClientRect().right, getComputedStyle(e).imageRendering, e.alt])"
+    )
+    assert len(images) == 6 * 6 + 24
+    for pixels, shown, right, rendering, alt in images:
+        assert pixels == 8
+        assert shown >= 40
+        assert right <= width
+        assert rendering == "pixelated"
+        assert alt
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_numbers_lie_within_their_squares_of_the_confusion_matrix(browser, pages, width):
+    show(browser, pages["demo"], width=width)
+    boxes = browser.execute_script(
+        "return [...document.querySelectorAll('.confusion .value')].map(e => {"
+        " const [a, b] = [e, e.parentElement.querySelector('rect')].map(x => x.getBoundingClientRect());"
+        " return [a.left - b.left, b.right - a.right, a.top - b.top, b.bottom - a.bottom] })"
+    )
+    assert len(boxes) > 20
+    assert min(map(min, boxes)) >= -1
+
+
 def test_hidden_configuration_opens_without_scripts(browser, pages):
     show(browser, pages["demo"])
-    code = browser.find_element("css selector", "details pre")
+    code = browser.find_element("css selector", "#config details pre")
     assert not code.is_displayed()
-    browser.execute_script("document.querySelector('summary').click()")
+    browser.execute_script("document.querySelector('#config summary').click()")
     assert code.is_displayed()
     assert "batch_size: 64" in code.text

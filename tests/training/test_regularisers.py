@@ -63,6 +63,7 @@ class TestAverages:
 
     def test_final_variables(self, averaged):
         state = jax.tree.map(jnp.asarray, averaged[-1][0])
+        state = state._replace(average=jax.tree.map(lambda a: a + 1, state.average))
         found = final_variables(state, AVERAGED)
         assert len(jax.tree.leaves(found)[0]) == len(SEEDS)
         for row, of in enumerate((state.variables, state.average, state.average)):
