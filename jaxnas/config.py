@@ -75,7 +75,7 @@ class SearchConfig:
 
     @property
     def active_stages(self) -> tuple[str, ...]:
-        """The stages to run, in order; where an architecture is given, the preset's without its search."""
+        """The stages to run, in order; where an architecture is given, those after the search."""
         if self.pipeline is not None:
             return self.pipeline
         found = self.arch is not None
@@ -139,7 +139,7 @@ def trainers() -> tuple[str, ...]:
     from jaxnas.supernet.differentiable.search import STRATEGIES
     from jaxnas.supernet.train import TRAINERS
 
-    return ("population", *TRAINERS, *STRATEGIES)
+    return ("population", *TRAINERS, *STRATEGIES, "diffautoml")
 
 
 def parser() -> "ArgumentParser":
@@ -355,6 +355,11 @@ def _check_pipeline(config: SearchConfig) -> None:
             f"pipeline is {','.join(stages)}; each stage needs those before it, here {missing[0]}"
             + ("" if "finish" in missing else ", or --arch with the architecture to go on with")
             + "."
+        )
+    between = [s for s in stages if s in ("tune", "augment")]
+    if config.train.trainer == "diffautoml" and "train" in stages and between:
+        raise InputError(
+            f"train.trainer diffautoml tunes and augments while it searches; expected no {between[0]}."
         )
     if config.arch is not None and "train" in stages:
         raise InputError(

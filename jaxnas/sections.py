@@ -87,7 +87,8 @@ class TrainConfig:
     Args:
         trainer: population (each candidate its own weights) | a super-net as spos (candidates inherit its
             weights) | a search by gradient as gdas (what is found is the winner); `python -m
-            jaxnas.supernet` lists them all; short: --trainer
+            jaxnas.supernet` lists them all | diffautoml (architecture, hyper-parameters, augmentation and
+            weights in one run, which stage finish only evaluates); short: --trainer
         strategy: who is trained next: default (the ranking's best, then those that a predictor fitted to
             what has been trained points to) | proxy (the ranking's order) | another of `python -m
             jaxnas.strategies`, its parameters after colons; short: --strategy

@@ -13,6 +13,7 @@ from jaxnas.export.optional import imported
 from jaxnas.ranking import population
 from jaxnas.runs import check_free
 from jaxnas.stages.job import Job
+from jaxnas.stages.joint import TRAINER
 from jaxnas.stages.plan import named_policy, objective
 from jaxnas.stages.teacher import teacher_of
 from jaxnas.stages.tune import space_of, tuner_of
@@ -52,7 +53,8 @@ def begin(job: Job) -> None:
 
 def _check_metric(config: SearchConfig) -> None:
     plain = config.objective == type(config.objective)()
-    if "train" in config.active_stages and config.train.trainer != "population" and not plain:
+    shared = config.train.trainer not in ("population", TRAINER)
+    if "train" in config.active_stages and shared and not plain:
         raise InputError(
             f"train.trainer {config.train.trainer} trains one super-net by cross-entropy and compares by "
             "accuracy; another objective needs train.trainer population."

@@ -26,7 +26,7 @@ def export(job: Job) -> None:
     if not job.run.of_stage("export", "done"):
         assert job.winner is not None
         assert job.finished is not None
-        network, variables = job.finished
+        network, variables, size = job.finished
         formats = job.config.export.formats
         if not job.run.of_stage("export", "begun"):
             check_free(directory, "--export.dir")
@@ -41,7 +41,7 @@ def export(job: Job) -> None:
                 jax.tree.map(lambda a: a[0], variables),
                 job.winner,
                 space=job.space,
-                size=job.size(job.config.finish),
+                size=size,
                 data=job.data,
                 place=job.config.space if job.named else None,
                 accuracies=job.accuracy,

@@ -9,7 +9,7 @@ from jaxnas.network import Network, Variables
 from jaxnas.report import Judged
 from jaxnas.runs import numbers
 from jaxnas.stages.candidates import together, trained_candidates
-from jaxnas.stages.job import Job
+from jaxnas.stages.job import Finished, Job
 from jaxnas.stages.plan import finish_plan
 from jaxnas.stages.training import train_resumably
 from jaxnas.training.evaluation import evaluate_population, predict_population
@@ -18,21 +18,16 @@ from jaxnas.training.stream import evaluate_streamed
 
 
 def finish(job: Job) -> None:
-    """Adds the winner to `job.trained` and fills `job.accuracy`."""
-    config = job.config.finish
+    """Trains the winner, unless it came trained, adds it to `job.trained` and fills `job.accuracy`."""
     assert job.winner is not None
-    archs = job.winner[None]
-    plan = finish_plan(job)
-    trained = train_resumably(job, "finish", config, archs, plan, capacity=_capacity(job))
-    curves = trained.curves
-    ((network, _, population),) = trained.programs.values()
-    job.trained += trained_candidates(job, "finish", config, archs, ["winner"], trained)
-    last = plan.hyper if plan.hyper_at is None else plan.hyper_at(len(curves) - 1, plan.hyper)
-    variables = final_variables(population, last)
-    rows = job.space.rows(archs)
+    rows = job.space.rows(job.winner[None])
+    if job.finished is None:
+        _train(job, job.winner[None])
+    assert job.finished is not None
+    network, variables, _ = job.finished
     done = job.run.of_stage("finish", "test")
     if not done:
-        found = _tested(job, network, variables, rows, plan.metric)
+        found = _tested(job, network, variables, rows, job.config.objective.metric)
         job.run.record(
             stage="finish",
             unit="test",
@@ -41,19 +36,33 @@ def finish(job: Job) -> None:
             seconds=job.watch.lap(),
         )
         done = job.run.of_stage("finish", "test")
+    job.accuracy |= {f"test_{k}": float(numbers(done[-1][k])[0]) for k in ("accuracy", "metric")}
+    job.judged = _judged(job, network, variables, rows)
+
+
+def _train(job: Job, archs: np.ndarray) -> None:
+    """Fills `job.finished`.
+
+    Raises:
+        InputError: the loss stopped being a number.
+    """
+    config = job.config.finish
+    plan = finish_plan(job)
+    trained = train_resumably(job, "finish", config, archs, plan, capacity=_capacity(job))
+    curves = trained.curves
+    ((network, _, population),) = trained.programs.values()
+    job.trained += trained_candidates(job, "finish", config, archs, ["winner"], trained)
     job.accuracy = {
         "val_accuracy": float(curves[-1].val_accuracy[0]),
-        "test_accuracy": float(numbers(done[-1]["accuracy"])[0]),
         "val_metric": float(curves[-1].val_metric[0]),
-        "test_metric": float(numbers(done[-1]["metric"])[0]),
     }
-    job.finished = network, variables
-    job.judged = _judged(job, network, variables, rows)
     if not np.isfinite(job.accuracy["val_accuracy"]):
         raise InputError(
             "The winner's training diverged: its loss stopped being a number; try a lower "
             f"finish.learning_rate than {config.learning_rate}."
         )
+    last = plan.hyper if plan.hyper_at is None else plan.hyper_at(len(curves) - 1, plan.hyper)
+    job.finished = Finished(network, final_variables(population, last), job.size(config))
 
 
 def _tested(

@@ -46,6 +46,14 @@ class Teacher(NamedTuple):
     row: np.ndarray
 
 
+class Finished(NamedTuple):
+    """The finished network and its size; its variables have an axis of 1."""
+
+    network: Network
+    variables: Variables
+    size: Size
+
+
 @dataclass
 class Job:
     """One search under way. Stages fill in the fields below `archs`."""
@@ -75,8 +83,7 @@ class Job:
     """How training images are augmented, if a stage has found it."""
     policies: list[ComparedPolicy] = field(default_factory=list)
     teacher: Teacher | None = None
-    finished: tuple[Network, Variables] | None = None
-    """The finished network and its variables, with an axis of 1."""
+    finished: Finished | None = None
     judged: Judged | None = None
     """What the finished network says of the test images."""
     _training_data: TrainingData | None = None

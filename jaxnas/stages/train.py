@@ -2,6 +2,7 @@
 
 from jaxnas.stages.candidates import choose, merit, pick, together, trained_candidates, win
 from jaxnas.stages.job import Job
+from jaxnas.stages.joint import TRAINER, train_jointly
 from jaxnas.stages.plan import train_plan
 from jaxnas.stages.strategy import budget_of, planned, train_by_strategy
 from jaxnas.stages.super_net import search_by_gradient, train_shared
@@ -13,6 +14,8 @@ from jaxnas.supernet.train import TRAINERS
 def train(job: Job) -> None:
     """Fills `job.trained`, `job.winner` and its validation accuracy in `job.accuracy`."""
     config = job.config.train
+    if config.trainer == TRAINER:
+        return train_jointly(job)
     if config.trainer in STRATEGIES:
         return search_by_gradient(job)
     if config.trainer in TRAINERS:
