@@ -262,5 +262,7 @@ def test_the_parsed_flags_make_the_configuration():
         resume=True,
         rank=type(config.rank)(proxies=("params",), cells=(2,)),
         train=type(config.train)(cells=(2,)),
+        tune=type(config.tune)(cells=(2,)),
+        augment=type(config.augment)(cells=(2,)),
         finish=type(config.finish)(cells=(2,)),
     )

@@ -136,7 +136,7 @@ def test_a_short_name_sets_every_section_and_a_section_goes_before(name):
     assert [value_of(config, key) for key in SHORT[name]] == [value] * len(SHORT[name])
     own = SHORT[name][-1]
     section, _, inner = own.partition(".")
-    nested = {section: {inner: "9"}} if section else {own: "9"}
+    nested = {section: {inner: "9"}} if inner else {own: "9"}
     for order in ({name: value, own: "9"}, {own: "9", name: value}, nested):
         assert flatten({name: value} | order)[own] == "9"
 

@@ -195,7 +195,7 @@ def test_a_torn_line_is_done_again(undisturbed, tmp_path, monkeypatch):
         ({"seed": 1}, "--resume: seed is 1, but the run in .* has 0"),
         ({"epochs": 3}, "--resume: train.epochs is 3, but the run in .* has 2"),
         ({"data": "cifar10"}, "--resume: data.source is 'cifar10', but the run in .* has 'digits'"),
-        ({"stages": ["rank"]}, r"--resume: stages is \['rank'\], but the run in .* has None"),
+        ({"stages": ["rank"]}, r"--resume: pipeline is \['rank'\], but the run in .* has None"),
         ({"data": images(60, 8, 8)}, "--resume: data.source is 'arrays', but the run"),
     ],
 )

@@ -55,6 +55,7 @@ class TrainingTrials:
         epochs: of a full training.
         batch_size: the most images a step.
         recipe, teacher, metric: as `train_population`.
+        averages: whether `ema` is tuned; averages are kept too where `base.ema` is above 0.
         hyper_of: from a tuner's values, `float32[N]` by name, and `base` to hyper-parameters.
         on_epoch: hears of each epoch: losses `[N]`, NaN for who was not trained.
     """
@@ -68,6 +69,7 @@ class TrainingTrials:
     recipe: Recipe = Recipe()
     teacher: Any = None
     metric: str = "accuracy"
+    averages: bool = False
     hyper_of: Callable[[Mapping[str, np.ndarray], Hyper], Hyper] = field(
         default_factory=lambda: with_values
     )
@@ -81,7 +83,7 @@ class TrainingTrials:
     def init(self, seeds: np.ndarray) -> Progress:
         """Fresh members."""
         n = self.capacity
-        averages = bool(np.any(np.asarray(self.base.ema) > 0))
+        averages = self.averages or bool(np.any(np.asarray(self.base.ema) > 0))
         population = init_population(
             self.network,
             np.resize(seeds, n),
@@ -90,7 +92,8 @@ class TrainingTrials:
             averages=averages,
         )
         nothing = np.full(len(self.rows), np.nan)
-        return Progress(population, np.zeros(len(self.rows), np.int32), nothing, self.base)
+        hyper = self.base.stretched(len(self.rows))
+        return Progress(population, np.zeros(len(self.rows), np.int32), nothing, hyper)
 
     def train(
         self, state: Progress, values: Mapping[str, np.ndarray], which: np.ndarray, units: int
@@ -101,7 +104,7 @@ class TrainingTrials:
         places = hyper.stretched(capacity)
         layout = Layout.fitting(capacity)
         options = Options.of(places, self.batch_size, self.recipe)
-        check(self.data, places, state.population, options)
+        check(self.data, places, state.population, options, self.teacher)
         population = layout.dealt(state.population)
         done, alive = state.epochs.copy(), np.asarray(which, bool).copy()
         losses = np.full(n, np.nan)
@@ -128,7 +131,9 @@ class TrainingTrials:
         lost = np.asarray(which, bool) & ~alive
         losses = np.where(lost, np.nan, losses)
         kept = np.where(which, losses, state.losses)
-        return Progress(population, done, kept, hyper)
+        before, after = state.hyper.stretched(n), hyper.stretched(n)
+        last = jax.tree.map(lambda a, b: np.where(_beside(which, a), b, a), before, after)
+        return Progress(population, done, kept, last)
 
     def evaluate(self, state: Progress) -> np.ndarray:
         """The metric on the validation images, `[N]`; NaN: diverged."""
@@ -148,14 +153,14 @@ class TrainingTrials:
         fresh = np.asarray(rows) < 0
         source = _filled(np.where(fresh, np.arange(n), rows).astype(np.int32), capacity, count=True)
         population = _taken(state.population, source)
-        population = population._replace(seeds=state.population.seeds)
+        population = population._replace(seeds=jnp.copy(state.population.seeds))
         epochs = np.where(fresh, 0, state.epochs[source[:n]]).astype(np.int32)
         losses = np.where(fresh, np.nan, state.losses[source[:n]])
         if fresh.any():
             anew = self.init(seeds).population
             there = np.append(fresh, np.zeros(capacity - n, bool))
             population = _replaced(population, anew, there)
-        return Progress(population, epochs, losses, state.hyper)
+        return Progress(population, epochs, losses, state.hyper.stretched(n).rows(source[:n]))
 
 
 def with_values(values: Mapping[str, np.ndarray], base: Hyper) -> Hyper:
@@ -177,6 +182,11 @@ def _filled(values: np.ndarray, capacity: int, *, count: bool = False) -> np.nda
         np.arange(len(values), capacity) if count else np.full(capacity - len(values), values[-1])
     )
     return np.concatenate([values, more]).astype(np.int32)
+
+
+def _beside(which: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """`which: bool[N]` with as many axes as `values: [N, ...]`."""
+    return np.asarray(which).reshape(-1, *(1,) * (values.ndim - 1))
 
 
 @jax.jit

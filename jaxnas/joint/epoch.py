@@ -1,4 +1,4 @@
-"""One epoch of a joint run: weights and outer parameters together, in one program for each phase."""
+"""One epoch of a joint run: weights and outer parameters together, in one program."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,13 +31,14 @@ type Images = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 class Now(NamedTuple):
     """What differs by epoch, traced: Adam's rates, the temperature, a factor of the Gumbel noise.
 
-    `row: int32[P]` is the path, once it is fixed; `policy` what the augmenter does; `progress` the
+    Once the path is `fixed` it is `row: int32[P]`; `policy` is what the augmenter does; `progress` the
     epochs done and in all.
     """
 
     rates: Rates
     temperature: Any
     noise: Any
+    fixed: Any
     row: Any
     policy: Any
     progress: tuple[Any, Any]
@@ -62,7 +63,7 @@ def joint_epoch(
     order_val = order_val[jnp.arange(steps * size) % x_val.shape[0]]
     params, whole = ravel_pytree(state.variables.params)
     trained, decayed = weight_masks(program.network, state.variables.params)
-    trained = trained if program.phase == "search" else np.ones_like(trained)
+    trained = jnp.where(now.fixed, 1.0, trained)
     owners = _owners(state.variables.params)
     done, epochs = now.progress
 
@@ -70,7 +71,7 @@ def joint_epoch(
         params, trace, statistics, outer, moments = carry
         rows, rows_val, number = inputs
         for_path, for_images = jax.random.split(jax.random.fold_in(step_key, number))
-        path = _path(program, outer, kept, now, for_path)
+        path = _path(outer, kept, now, for_path)
         moving = trained * _used(program.network, path.row, owners)
         weights = Weights(params, trace, statistics, whole, decayed, moving)
         batch = Batch(x[rows], y[rows], x_val[rows_val], y_val[rows_val], for_images)
@@ -89,17 +90,16 @@ def joint_epoch(
 
 
 def _taken(step: Step, outer: Outer, moments: Any, rates: Rates) -> tuple[Taken, Outer, Any]:
-    if step.program.phase == "settled":
+    if step.program.settled:
         return weight_step(step, outer), outer, moments
     taken, slope = outer_gradient(step, outer)
     return taken, *descended(outer, slope, moments, rates)
 
 
-def _path(program: Program, outer: Outer, kept: Any, now: Now, key: jax.Array) -> Path:
-    if program.phase != "search":
-        return Path(now.row, jnp.zeros_like(outer.alphas), kept, jnp.ones(()))
+def _path(outer: Outer, kept: Any, now: Now, key: jax.Array) -> Path:
     noise = now.noise * jax.random.gumbel(key, outer.alphas.shape)
-    return Path.drawn(outer.alphas, noise, kept, now.temperature)
+    drawn = Path.drawn(outer.alphas, noise, kept, now.temperature)
+    return drawn._replace(row=jnp.where(now.fixed, now.row, drawn.row))
 
 
 def _owners(params: Any) -> np.ndarray:

@@ -76,11 +76,11 @@ def kept(run: Run) -> np.ndarray:
 
 
 def program(run: Run, phase: Phase) -> Program:
-    """What the epochs of a phase are compiled for."""
+    """What the epochs of a phase are compiled for: the first two share a program."""
     settings = run.settings
     return Program(
         run.network,
-        phase,
+        phase == "settled",
         run.batch_size,
         run.objective,
         run.augmenter,
@@ -98,9 +98,16 @@ def now(run: Run, state: JointState) -> Now:
     architecture = settings.architecture_rate if phase == "search" else 0.0
     rates = Rates(architecture, settings.policy_rate, settings.hyper_rate)
     found = policy(run, state) if phase == "settled" else _beside(run)
-    numbers = jax.tree.map(np.float32, (rates, temperature, 1 - share))
     row = run.space.rows(np.asarray(state.arch)[None])[0].astype(np.int32)
-    return Now(*numbers, row, found, (np.int32(epoch), np.int32(run.epochs)))
+    return Now(
+        rates=jax.tree.map(np.float32, rates),
+        temperature=np.float32(temperature),
+        noise=np.float32(1 - share),
+        fixed=np.bool_(phase != "search"),
+        row=row,
+        policy=found,
+        progress=(np.int32(epoch), np.int32(run.epochs)),
+    )
 
 
 def _beside(run: Run) -> Policy | None:
@@ -118,7 +125,7 @@ def policy(run: Run, state: JointState) -> Policy | None:
 
 
 def _probabilities(run: Run, state: JointState) -> np.ndarray:
-    return np.asarray(masked_softmax(state.outer.alphas, kept(run)))
+    return np.asarray(masked_softmax(state.outer.alphas, jnp.asarray(kept(run))))
 
 
 def _strongest(run: Run, probabilities: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """A joint run from beginning to end: one training, and what it leaves is ready."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,8 +71,8 @@ def search(
     weighs losses by probabilities of pairs of operations: paths as in GDAS and the relaxed policy of
     `jaxnas.augment.search.relaxed` take their place; label smoothing is learned too.
 
-    An epoch is one compiled program for each of the three phases; another seed, learning rate or
-    temperature compiles nothing.
+    An epoch is one compiled program, and a smaller one once all but the weights is settled; another
+    seed, learning rate or temperature compiles nothing.
 
     Args:
         space: one whose `discretise` fits; `network` is its super-network.
@@ -104,21 +104,22 @@ def search(
     run = Run(
         space, network, data, choices, own, settings, augmenter, objective, epochs, batch_size
     )
-    if state is None:
-        state = begin(
-            space, network, seed=seed, hyper=hyper, augmenter=augmenter, settings=settings
-        )
+    current = (
+        begin(space, network, seed=seed, hyper=hyper, augmenter=augmenter, settings=settings)
+        if state is None
+        else state
+    )
     history: list[JointEpoch] = []
-    for epoch in range(int(state.epoch), epochs):
+    for epoch in range(int(current.epoch), epochs):
         phase = settings.phase(epoch, epochs)
-        state, figures = joint_epoch(
-            program(run, phase), state, kept(run), own, now(run, state), arrays_of(data)
+        current, figures = joint_epoch(
+            program(run, phase), current, kept(run), own, now(run, current), arrays_of(data)
         )
         if epoch + 1 == settings.phases(epochs)[0]:
-            state = fixed(run, state)
-        history.append(record(run, phase, state, np.asarray(figures)))
-        on_epoch(state, history[-1])
-    return _found(run, state, history)
+            current = fixed(run, current)
+        history.append(record(run, phase, current, np.asarray(figures)))
+        on_epoch(current, history[-1])
+    return _found(run, current, history)
 
 
 def begin(
@@ -139,7 +140,7 @@ def begin(
     shape = settings.subpolicies, settings.layers, len(settings.operations)
     logits = None if augmenter is None else jax.tree.map(jnp.array, Logits.even(*shape))
     tuned = jax.tree.map(jnp.array, Tuned.of(_one(hyper)))
-    outer = Outer(alphas, logits, tuned)
+    outer: Any = Outer(alphas, logits, tuned)
     number = sum(a.size for a in jax.tree.leaves(variables.params))
     arch = jnp.zeros(len(space.decisions), jnp.int32)
     counters = (jnp.asarray(seed, jnp.uint32), jnp.asarray(0, jnp.int32))

@@ -105,7 +105,9 @@ class Rates(NamedTuple):
 
 def descended(outer: Outer, slope: Outer, moments: Any, rates: Rates) -> tuple[Outer, Any]:
     """The outer parameters one step of Adam down `slope`, and Adam's moments."""
-    directions, moments = adam().update(slope, moments)
+    gradient: Any = slope
+    directions: Any
+    directions, moments = adam().update(gradient, moments)
 
     def down(values: Any, direction: Any, rate: Any) -> Any:
         return jax.tree.map(lambda v, d: v - rate * d, values, direction)

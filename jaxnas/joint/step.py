@@ -21,7 +21,6 @@ import jax.numpy as jnp
 from jaxnas.augment.inputs import PolicyAugment
 from jaxnas.augment.operations import NUMBER
 from jaxnas.augment.search.relaxed import Scale, augmented
-from jaxnas.joint.settings import Phase
 from jaxnas.joint.state import Outer, Tuned
 from jaxnas.network import Network, Outputs, Variables
 from jaxnas.nn.context import BatchNormMode
@@ -35,10 +34,10 @@ CLIP = 5.0
 
 
 class Program(NamedTuple):
-    """What an epoch is compiled for."""
+    """What an epoch is compiled for; in a `settled` one weights alone move."""
 
     network: Network
-    phase: Phase
+    settled: bool
     batch_size: int
     objective: Objective
     augmenter: PolicyAugment | None
@@ -185,12 +184,9 @@ def judged(step: Step, params: jax.Array, alphas: jax.Array) -> tuple[jax.Array,
 def _forward(
     step: Step, params: jax.Array, alphas: jax.Array, x: jax.Array, mode: BatchNormMode
 ) -> Outputs:
-    network, weights = step.program.network, step.weights
-    variables = Variables(weights.whole(params), weights.statistics)
-    if step.program.phase != "search":
-        return network.apply(variables, step.path.row, x, batch_norm=mode)
+    variables = Variables(step.weights.whole(params), step.weights.statistics)
     ctx = SampledContext(step.path.row, step.path.weights(alphas), batch_norm=mode)
-    return network.apply_in(variables, ctx, x)
+    return step.program.network.apply_in(variables, ctx, x)
 
 
 def _images(step: Step, outer: Outer) -> tuple[jax.Array, jax.Array]:
@@ -202,7 +198,7 @@ def _images(step: Step, outer: Outer) -> tuple[jax.Array, jax.Array]:
         return x, targets
     for_beside, for_policy = jax.random.split(batch.key)
     x, targets = program.augmenter(for_beside, x, targets, step.policy)
-    if program.phase == "settled":
+    if program.settled:
         return x, targets  # by the policy that was found
     assert outer.policy is not None
     scale = Scale.of(program.augmenter)

@@ -210,7 +210,7 @@ class Context:
         distinct: jax.Array | float = 1.0,
     ) -> None:
         self.arch = arch
-        self.noise, self.distinct = noise, distinct
+        self.noise, self.distinct, self.inside = noise, distinct, False
         self.batch_norm: BatchNormMode = batch_norm
         self.tap: Tap = tap if tap is not None else NoTap()
         self.gradient_taps = gradient_taps
@@ -256,8 +256,9 @@ class Context:
                 after = jax.tree.map(partial(jnp.where, present), after, self.carry)
             self.carry = after
         self.blocks.append(Block(value, present))
-        if self.noise is not None:
-            value = self.noise.block(len(self.blocks), value)
+        if self.noise is not None and not self.inside:
+            distorted = self.noise.block(len(self.blocks), value)
+            value = distorted if present is None else jnp.where(present, distorted, value)
         if self.cuts is not None:
             value = lax.stop_gradient(value) + self.cuts[len(self.blocks) - 1]
         return value
@@ -356,6 +357,6 @@ class Context:
 
     def _inside(self, carry: Any) -> "Context":
         inner = Context(self.arch, batch_norm=self.batch_norm, gradient_taps=self.gradient_taps)
-        inner.noise, inner.distinct = self.noise, self.distinct
+        inner.noise, inner.distinct, inner.inside = self.noise, self.distinct, True
         inner.tap, inner.carry, inner.nudges = self.tap, carry, self.nudges
         return inner

@@ -116,7 +116,7 @@ def _many(counts: np.ndarray, totals: np.ndarray) -> tuple[Markup, float]:
             parts.append(tag("text", f"{t:g}", x=left + dx, y=top + dy, class_=f"class {kind}"))
     paths: dict[str, str] = {}
     for i, j in np.argwhere(counts):
-        kind = f"{'right' if i == j else 'wrong'}-{shade(counts[i, j] / totals[i])}"
+        kind = f"{'right' if i == j else 'wrong'}-{shade(float(counts[i, j] / totals[i]))}"
         corner = f"M{left + j * cell:.1f} {top + i * cell:.1f}"
         paths[kind] = paths.get(kind, "") + f"{corner}h{cell:.2f}v{cell:.2f}h-{cell:.2f}z"
     parts += [tag("path", d=d, class_=kind) for kind, d in paths.items()]

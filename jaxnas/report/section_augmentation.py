@@ -35,7 +35,7 @@ def rows(data: ReportData) -> list[Row]:
             percent(p.val_metric[-1] if p.val_metric else None),
             percent(max(filter(math.isfinite, p.val_metric), default=None)),
         )
-        for p in sorted(data.policies, key=lambda p: (_last(p), not p.chosen))
+        for p in sorted(data.policies, key=lambda p: (-_last(p), not p.chosen))
     ]
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from markupsafe import Markup
@@ -72,7 +73,7 @@ class Axis:
     def place[T: (float, np.ndarray)](self, value: T) -> T:
         """Where `value` lies between the ends, 0 to 1."""
         if self.log:
-            return np.log(value / self.low) / math.log(self.high / self.low)
+            return cast("T", np.log(value / self.low) / math.log(self.high / self.low))
         return (value - self.low) / (self.high - self.low)
 
 

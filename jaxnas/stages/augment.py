@@ -53,7 +53,7 @@ def augment(job: Job) -> None:
     if job.policy is not None:
         job.run.write_text("policy.json", to_json(job.policy.policy) + "\n")
     job.notes.append(
-        f"Of {len(names)} ways to augment training images {names[best]} did best in "
+        f"Of {len(names)} ways to augment training images {names[best]!r} did best in "
         f"{config.epochs} epochs ({merit[best]:.4f})."
     )
 

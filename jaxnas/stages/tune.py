@@ -141,6 +141,7 @@ def _trials(job: Job) -> TrainingTrials:
         recipe=plan.recipe,
         teacher=plan.teacher,
         metric=plan.metric,
+        averages="ema" in space_of(job).names,
     )
 
 

@@ -74,7 +74,7 @@ def evaluate_pieces(
         seen.append((logits.reshape(capacity, -1, network.classes), np.ravel(labels)))
     if metric == "accuracy":
         loss, correct = np.where(there[:, None], sums, np.nan)[:n].T / size
-        return loss, correct, correct
+        return loss, correct, correct.copy()
     y = np.concatenate([labels for _, labels in seen])
     logits = np.concatenate([part for part, _ in seen], axis=1)[:, y >= 0]
     return _judged(logits[:n].astype(np.float64), y[y >= 0], judge, there[:n])
@@ -86,11 +86,12 @@ def _judged(
     """Loss, accuracy and metric of `logits: [N, n, classes]`; logits that are no numbers are wrong."""
     found = np.full((3, len(logits)), np.nan)
     for row in np.flatnonzero(there):
-        log_p = logits[row] - special.logsumexp(logits[row], axis=-1, keepdims=True)
-        loss = -log_p[np.arange(len(y)), y].mean()
-        finite = np.isfinite(loss)
-        right = float((log_p.argmax(-1) == y).mean()) if finite else 0.0
-        found[:, row] = loss, right, judge(y, np.exp(log_p)) if finite else 0.0
+        with np.errstate(invalid="ignore"):  # infinity less itself is no number, and wrong
+            log_p = special.log_softmax(logits[row], axis=-1)
+        losses = -log_p[np.arange(len(y)), y]
+        known = np.isfinite(losses)
+        right = float(((log_p.argmax(-1) == y) & known).mean())
+        found[:, row] = losses.mean(), right, judge(y, np.exp(log_p)) if known.all() else 0.0
     loss, accuracy, metric = found
     return loss, accuracy, metric
 

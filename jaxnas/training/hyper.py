@@ -99,7 +99,8 @@ def schedule(hyper: Hyper, done: jax.Array) -> jax.Array:
     kind = jnp.asarray(hyper.schedule, jnp.int32)
     rising = done / jnp.maximum(hyper.warmup, 1e-6)
     rising = jnp.where(kind == 3, 0.5 * (1 - jnp.cos(jnp.pi * rising)), rising)
-    left = 1 - (done - hyper.warmup) / (1 - hyper.warmup)
+    # Beyond its end, where a member is trained for longer than was planned, a schedule stays at 0.
+    left = jnp.maximum(1 - (done - hyper.warmup) / (1 - hyper.warmup), 0)
     cosine = 0.5 * (1 - jnp.cos(jnp.pi * left))
     falling = jnp.stack([cosine, left, jnp.ones_like(left), cosine])[kind]
     return hyper.learning_rate * jnp.where(done < hyper.warmup, rising, falling)

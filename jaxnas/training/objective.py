@@ -41,7 +41,7 @@ def get_loss(name: str | Loss) -> Loss:
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
         raise InputError(f"The loss {name} cannot be imported: {error}.") from error
     if not callable(found):
         raise InputError(f"The loss {name} is {type(found).__name__}, expected a function.")
@@ -86,9 +86,17 @@ class Objective:
         like = jax.ShapeDtypeStruct((2, classes), jnp.float32)
         try:
             shape = jax.eval_shape(found, like, like).shape
-        except (TypeError, ValueError, AttributeError) as error:
+        except (
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            NameError,
+            TypeError,
+            ValueError,
+        ) as error:
+            said = str(error).partition("\n")[0]
             raise InputError(
-                f"The loss {loss} does not take logits and targets [B, {classes}]: {error}"
+                f"The loss {loss} does not take logits and targets [B, {classes}]: {said}"
             ) from error
         if shape != (2,):
             raise InputError(

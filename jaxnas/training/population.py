@@ -172,7 +172,7 @@ def train_population(
     needs = jax.tree.map(lambda *values: np.stack(values), *every) if hyper_at else hyper
     options = Options.of(needs, batch_size, recipe)
     for hyper in every[:1] if hyper_at is None else every:
-        check(data, hyper, population, options)
+        check(data, hyper, population, options, teacher)
     alive = np.ones(n, bool) if alive is None else alive.copy()
     rows = padded(archs, capacity)
     population = layout.dealt(population)
@@ -242,19 +242,28 @@ def judge(
 
 
 def check(
-    data: TrainingData | StreamedData, hyper: Hyper, population: Population, options: Options
+    data: TrainingData | StreamedData,
+    hyper: Hyper,
+    population: Population,
+    options: Options,
+    teacher: Any = None,
 ) -> None:
     """Refuse what `trained_on` cannot do, `hyper` being stretched to the capacity.
 
     Raises:
         InputError: a batch larger than the data, a share of the batch that is no whole divisor of it, or
-            a state without what the optimizer or an average needs.
+            a state without what the optimizer or an average needs, or one half of a teacher.
     """
     size = len(data.train if isinstance(data, StreamedData) else data.x)
     if options.batch_size > size:
         raise InputError(f"The batch size {options.batch_size} exceeds the {size} training images.")
     _check_batches(hyper.batch_share, options.batch_size)
     _check_state(population, options)
+    if (options.recipe.teacher is None) != (teacher is None):
+        raise InputError(
+            "A recipe's teacher and the teacher's variables and architecture belong together; got only "
+            "one of them."
+        )
 
 
 def _check_state(population: Population, options: Options) -> None:

@@ -248,3 +248,17 @@ class TestHyperParameters:
         ]
         np.testing.assert_array_equal(trials.evaluate(state), [both[0][0], both[1][1], both[0][2]])
         assert (both[0] != both[1]).any()
+
+
+def test_averages_can_be_tuned(tiny):
+    """And who is not trained is judged by what it was trained with, whatever is said of it."""
+    trials = TrainingTrials(tiny, ROWS, DATA, BASE, EPOCHS, 4, metric="auc", averages=True)
+    decays = {"ema": np.array([0.9, 0.0, 0.9])}
+    state = trials.train(trials.init(SEEDS), VALUES | decays, ALL, 2)
+    before = trials.evaluate(state)
+    other = {"ema": np.array([0.9, 0.9, 0.0])}
+    state = trials.train(state, VALUES | other, np.array([True, False, False]), 1)
+    np.testing.assert_array_equal(state.hyper.ema, np.float32([0.9, 0.0, 0.9]))
+    np.testing.assert_array_equal(trials.evaluate(state)[1:], before[1:])
+    state = trials.gather(state, np.array([1, 2, 0]), SEEDS)
+    np.testing.assert_array_equal(state.hyper.ema, np.float32([0.0, 0.9, 0.9]))

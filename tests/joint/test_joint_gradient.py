@@ -39,7 +39,7 @@ OPERATIONS = ("ShearX", "TranslateY", "Invert", "Rotate")
 TEMPERATURE = 0.7
 
 
-def given_step(network, batch, *, phase="search", augmenter=None, seed=0, drawn=None):
+def given_step(network, batch, *, augmenter=None, seed=0, drawn=None):
     """A step in the middle of a run, and its outer parameters."""
     rng = np.random.default_rng(seed)
     variables = network.init(jax.random.key(seed))
@@ -55,7 +55,7 @@ def given_step(network, batch, *, phase="search", augmenter=None, seed=0, drawn=
         noise[at] += scores.max(1) + 0.3 - scores[at]
     path = Path.drawn(alphas, jnp.asarray(noise, jnp.float32), choices.present, TEMPERATURE)
     weights = Weights(params, trace, variables.statistics, whole, decayed, jnp.asarray(trained))
-    program = Program(network, phase, len(batch.x), Objective(), augmenter, OPERATIONS, 0.5)
+    program = Program(network, False, len(batch.x), Objective(), augmenter, OPERATIONS, 0.5)
     rate = jnp.asarray(HYPER.learning_rate)
     step = Step(program, weights, path, batch, HYPER, rate, get_policy("none"))
     logits = 0.5 * rng.standard_normal((3, 2, 2, len(OPERATIONS)))

@@ -35,8 +35,10 @@ def run_toy(toy, *, settings=None, **options):
 
 
 class TestToy:
-    def test_the_best_is_found_by_ten_seeds_and_three_programs(self, toy):
-        found = run_toy(toy)
+    def test_the_best_is_found_by_ten_seeds_and_two_programs(self, toy):
+        with compilations() as compiled:
+            found = run_toy(toy)
+        assert compiled.count("jit(joint_epoch)") + compiled.count("joint_epoch") == 2
         phases = [record.phase for record in found.history]
         assert phases == ["search"] * 6 + ["fixed"] * 5 + ["settled"]
         assert found.arch.tolist() == BEST

@@ -59,6 +59,13 @@ def test_a_member_that_was_begun_anew_owes_nothing_to_what_it_did_before():
     assert copies([trial(0, 3, 2, copied=1)]) == []
 
 
+def test_weights_are_copied_as_they_were_before_the_segment():
+    first = [trial(k, 0, 2) for k in range(3)]
+    # member 0 gives up 4 epochs, which member 2 takes, and is 4 epochs under way again afterwards
+    trials = [*first, trial(0, 2, 2), trial(0, 2, 2, copied=1), trial(2, 4, 2, copied=0)]
+    assert parents(trials) == [NOBODY] * 3 + [0, 1, 3]
+
+
 def test_diverged_trials_are_never_the_best():
     trials = [
         trial(0, 0, 1, fitness=np.nan),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from jaxnas.errors import InputError
-from jaxnas.training.evaluation import evaluate_population, predict_population
+from jaxnas.training.evaluation import _judged, evaluate_population, predict_population
 from jaxnas.training.hyper import Hyper
 from jaxnas.training.metrics import METRICS, accuracy, auc, balanced_accuracy, f1, get_metric
 from jaxnas.training.population import TrainingData, init_population
@@ -226,3 +226,13 @@ class TestTraining:
         population = init_population(tiny, SEEDS, ARCHS)
         with pytest.raises(InputError, match="aucc"):
             evaluate_population(tiny, population.variables, ARCHS, *split(4, 0), metric="aucc")
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf], ids=str)
+def test_an_image_whose_logits_are_no_numbers_is_wrong_by_itself(name, bad):
+    logits = np.array([[[3.0, 0], [0, 3], [0, bad]]])
+    loss, right, metric = _judged(logits, np.array([0, 1, 1]), METRICS[name], np.array([True]))
+    assert not np.isfinite(loss[0])
+    assert right[0] == pytest.approx(2 / 3)
+    assert metric[0] == 0

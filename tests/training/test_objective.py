@@ -197,3 +197,22 @@ class TestDistillation:
         gradient = jax.grad(distillation)(jnp.asarray(LOGITS), jnp.asarray(TEACHER), 3.0)
         q, p = (np.exp([log_softmax(r / 3) for r in rows]) for rows in (LOGITS, TEACHER))
         np.testing.assert_allclose(gradient, 3 * (q - p) / 7, atol=1e-6)
+
+
+def picking(logits, targets):
+    return logits[targets > 0]
+
+
+def by_the_value(logits, targets):
+    return logits.sum(-1) if logits.sum() > 0 else targets.sum(-1)
+
+
+def unknown_name(logits, targets):
+    return nothing  # noqa: F821
+
+
+@pytest.mark.parametrize("loss", [":x", ".foo:bar", picking, by_the_value, unknown_name], ids=str)
+def test_bad_ones_are_refused_in_one_sentence(loss):
+    with pytest.raises(InputError) as refused:
+        Objective.of(loss, None, 3)
+    assert "\n" not in str(refused.value)
