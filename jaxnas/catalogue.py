@@ -1,8 +1,51 @@
-"""Registries as text: what `python -m jaxnas.strategies` and its like print."""
+"""Registries as text: what the commands that list them print, and what is asked of them."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from jaxnas.errors import InputError, unknown
+
+
+def chosen[M](kind: str, text: str, methods: Mapping[str, type[M]]) -> M:
+    """The method of a name, its parameters after colons: `regularized_evolution:population=100`.
+
+    Parameters are the fields of its dataclass; a value is read as what the field's default is.
+
+    Raises:
+        InputError: no such method (`kind` is what it is) or parameter, with the nearest, or a value that
+            it cannot have.
+    """
+    # A colon within a value, as in storage=sqlite:///study.db, is followed by no parameter.
+    name, *settings = re.split(r":(?=[a-zA-Z_0-9]+=|[a-zA-Z_0-9]*$)", text)
+    if name not in methods:
+        raise unknown(kind, name, methods)
+    method: Any = methods[name]
+    fields = dataclasses.fields(method) if dataclasses.is_dataclass(method) else ()
+    known = {field.name: field.default for field in fields}
+    given = {}
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key not in known:
+            raise unknown(f"parameter of {name}", key, known)
+        given[key] = _read(f"{name}:{key}", value, known[key])
+    return method(**given)
+
+
+def _read(where: str, text: str, default: Any) -> Any:
+    """`text` as what the default is."""
+    if isinstance(default, bool):
+        if text not in ("true", "false"):
+            raise InputError(f"{where} is {text!r}, expected true or false.")
+        return text == "true"
+    if not text and isinstance(default, str):
+        raise InputError(f"{where} is {text!r}, expected some text.")
+    try:
+        return type(default)(text)
+    except ValueError:
+        what = "a whole number" if isinstance(default, int) else "a number"
+        raise InputError(f"{where} is {text!r}, expected {what}.") from None
 
 
 def listing(entries: Mapping[str, Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxnas.augment.operations import NUMBER, OPERATIONS, reach
 from jaxnas.augment.policy import Policy, checked
 from jaxnas.augment.published import CIFAR10, IMAGENET, SVHN, Entry
+from jaxnas.catalogue import chosen
 from jaxnas.errors import InputError, unknown
 
 ALIKE = tuple(name for name in OPERATIONS if name not in ("Invert", "Cutout", "SolarizeAdd"))
@@ -207,18 +208,4 @@ def get_policy(text: str) -> Policy:
     Raises:
         InputError: no such policy or parameter (with the nearest), or a value that it cannot have.
     """
-    name, *settings = text.split(":")
-    if name not in NAMED:
-        raise unknown("augmentation policy", name, NAMED)
-    known = {field.name: field.default for field in dataclasses.fields(NAMED[name])}
-    given = {}
-    for setting in settings:
-        key, _, value = setting.partition("=")
-        if key not in known:
-            raise unknown(f"parameter of {name}", key, known)
-        try:
-            given[key] = type(known[key])(value)
-        except ValueError:
-            what = "a whole number" if isinstance(known[key], int) else "a number"
-            raise InputError(f"{name}:{key} is {value!r}, expected {what}.") from None
-    return NAMED[name](**given).policy()
+    return chosen("augmentation policy", text, NAMED).policy()

@@ -1,10 +1,6 @@
 """Hyper-parameter optimisation of a running population: whose weights are copied, who is trained how."""
 
-import dataclasses
-import re
-from typing import Any
-
-from jaxnas.errors import InputError, unknown
+from jaxnas.catalogue import chosen
 from jaxnas.hpo.asha import Asha
 from jaxnas.hpo.bohb import Bohb
 from jaxnas.hpo.boss import Boss
@@ -43,8 +39,6 @@ TUNERS: dict[str, type[Tuner]] = {
 }
 """The tuners by name. A new one is its file and a line here."""
 
-_KINDS = {int: "a whole number", float: "a number", str: "text"}
-
 __all__ = [
     "TUNERS",
     "Done",
@@ -72,20 +66,4 @@ def get_tuner(text: str) -> Tuner:
     Raises:
         InputError: no such tuner or parameter (with the nearest), or a value that it cannot have.
     """
-    # A colon within a value, as in storage=sqlite:///study.db, is followed by no parameter.
-    name, *settings = re.split(r":(?=[a-z_0-9]+=|[a-z_0-9]+$)", text)
-    if name not in TUNERS:
-        raise unknown("tuner", name, TUNERS)
-    kind = TUNERS[name]
-    known = {f.name: f.default for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    given: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if key not in known or not equals:
-            raise unknown(f"parameter of {name}", key, known)
-        made = type(known[key])
-        try:
-            given[key] = made(value)
-        except ValueError:
-            raise InputError(f"{name}:{key} is {value!r}, expected {_KINDS[made]}.") from None
-    return kind(**given)
+    return chosen("tuner", text, TUNERS)

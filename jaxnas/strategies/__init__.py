@@ -1,9 +1,6 @@
 """Search strategies: who proposes the next architectures. Pure functions and explicit states."""
 
-import dataclasses
-from typing import Any
-
-from jaxnas.errors import InputError, unknown
+from jaxnas.catalogue import chosen
 from jaxnas.strategies.area import Area
 from jaxnas.strategies.asha import Asha
 from jaxnas.strategies.bananas import Bananas
@@ -58,32 +55,4 @@ def get_strategy(text: str) -> Strategy:
     Raises:
         InputError: no such strategy or parameter (with the nearest), or a value that it cannot have.
     """
-    name, *settings = text.split(":")
-    if name not in STRATEGIES:
-        raise unknown("strategy", name, STRATEGIES)
-    kind = STRATEGIES[name]
-    known = (
-        {f.name: f.default for f in dataclasses.fields(kind)}
-        if dataclasses.is_dataclass(kind)
-        else {}
-    )
-    given: dict[str, Any] = {}
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if key not in known or not equals:
-            raise unknown(f"parameter of {name}", key, known)
-        given[key] = _read(f"{name}:{key}", value, known[key])
-    return kind(**given)
-
-
-def _read(where: str, text: str, default: Any) -> Any:
-    """`text` as what the default is."""
-    if isinstance(default, bool):
-        if text not in ("true", "false"):
-            raise InputError(f"{where} is {text!r}, expected true or false.")
-        return text == "true"
-    try:
-        return type(default)(text)
-    except ValueError:
-        what = "a whole number" if isinstance(default, int) else "a number"
-        raise InputError(f"{where} is {text!r}, expected {what}.") from None
+    return chosen("strategy", text, STRATEGIES)
