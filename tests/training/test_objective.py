@@ -211,7 +211,11 @@ def unknown_name(logits, targets):
     return nothing  # noqa: F821
 
 
-@pytest.mark.parametrize("loss", [":x", ".foo:bar", picking, by_the_value, unknown_name], ids=str)
+@pytest.mark.parametrize(
+    "loss",
+    [":x", ".foo:bar", picking, by_the_value, unknown_name],
+    ids=lambda loss: getattr(loss, "__name__", loss),
+)
 def test_bad_ones_are_refused_in_one_sentence(loss):
     with pytest.raises(InputError) as refused:
         Objective.of(loss, None, 3)
