@@ -26,6 +26,9 @@ from jaxnas.training.population import (
 )
 from jaxnas.training.stream import StreamedData
 
+OPTIONAL = ("dropout", "drop_path", "distortion", "flip", "shift", "cutout", "ema")
+"""Hyper-parameters that a program has no part for where all candidates have 0 of them."""
+
 
 class Progress(NamedTuple):
     """A population under way: `epochs: int32[N]` are behind its members, `losses` what the last one gave.
@@ -103,7 +106,9 @@ class TrainingTrials:
         hyper = self.hyper_of(values, self.base)
         places = hyper.stretched(capacity)
         layout = Layout.fitting(capacity)
-        options = Options.of(places, self.batch_size, self.recipe)
+        # What is tuned is in the program even where all have 0 now: another would have to be compiled.
+        tuned = {k: np.ones(capacity, np.float32) for k in values if k in OPTIONAL}
+        options = Options.of(places._replace(**tuned), self.batch_size, self.recipe)
         check(self.data, places, state.population, options, self.teacher)
         population = layout.dealt(state.population)
         done, alive = state.epochs.copy(), np.asarray(which, bool).copy()

@@ -262,3 +262,12 @@ def test_averages_can_be_tuned(tiny):
     np.testing.assert_array_equal(trials.evaluate(state)[1:], before[1:])
     state = trials.gather(state, np.array([1, 2, 0]), SEEDS)
     np.testing.assert_array_equal(state.hyper.ema, np.float32([0.0, 0.9, 0.9]))
+
+
+def test_what_is_tuned_stays_in_the_program_where_all_have_none_of_it(tiny):
+    trials = TrainingTrials(tiny, ROWS, DATA, BASE, EPOCHS, 4)
+    some, none = {"dropout": np.array([0.2, 0.0, 0.1])}, {"dropout": np.zeros(3)}
+    state = trials.train(trials.init(SEEDS), VALUES | some, ALL, 1)
+    with compilations() as compiled:
+        trials.train(state, VALUES | none, ALL, 1)
+    assert compiled == []
