@@ -25,8 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, screen: Screen) -> None:
     """Train, compare, print the table and say which score to use."""
+    from jaxnas.backend import deal_out_over_cores
     from jaxnas.benchmarks.calibration.run import calibrate
 
+    deal_out_over_cores()  # before anything runs on one device
     given = {k: getattr(args, k) for k in ("channels", "cells", "resolution")}
     found = calibrate(
         args.space,
