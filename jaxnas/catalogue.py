@@ -21,10 +21,11 @@ def chosen[M](kind: str, text: str, methods: Mapping[str, type[M]]) -> M:
     name, *settings = re.split(r":(?=[a-zA-Z_0-9]+=|[a-zA-Z_0-9]*$)", text)
     if name not in methods:
         raise unknown(kind, name, methods)
-    method: Any = methods[name]
-    fields = dataclasses.fields(method) if dataclasses.is_dataclass(method) else ()
+    method = methods[name]
+    made: Any = method
+    fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
     known = {field.name: field.default for field in fields}
-    given = {}
+    given: dict[str, Any] = {}
     for setting in settings:
         key, _, value = setting.partition("=")
         if key not in known:

@@ -53,7 +53,7 @@ def conclude(job: Job, about: dict[str, Any]) -> dict[str, Any]:
         decisions=tuple(job.decisions),
         limits=limits(job),
         trials=tuple(job.trials),
-        tuned=job.tuned or {},
+        tuned={name: tuple(map(float, v)) for name, v in (job.tuned or {}).items()},
         policies=tuple(job.policies),
         augmented=augmented(job),
         judged=job.judged,

@@ -265,6 +265,24 @@ def test_an_export_directory_in_use_costs_nothing(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_study_of_another_space_is_refused_before_anything_is_ranked(tmp_path):
+    pytest.importorskip("optuna")
+    study = str(tmp_path / "study.db")
+    tune = {"tuner": "tpe", "storage": study, "members": 2, "epochs": 1}
+    run(tmp_path / "a", arch=ARCH, pipeline=["tune"], tune=tune)
+    other = tmp_path / "rate.yaml"
+    other.write_text(
+        "search_space:\n"
+        "  hyperparameters:\n"
+        "    - key: learning_rate\n"
+        "      type: FLOAT_EXP\n"
+        "      range: [0.01, 1]\n"
+    )
+    with pytest.raises(InputError, match="belongs to another space"):
+        run(tmp_path / "b", tune=tune | {"space": str(other)})
+    assert not (tmp_path / "b").exists()
+
+
 def test_event_files_have_the_curves(tmp_path):
     pytest.importorskip("tensorboardX")
     run(tmp_path / "run", arch=ARCH, pipeline=["finish"], tensorboard=True)

@@ -72,12 +72,12 @@ def _programs(args: argparse.Namespace) -> tuple:
     from jax.sharding import Mesh, NamedSharding
     from jax.sharding import PartitionSpec as P
 
-    from jaxnas.augment import apply_policy, get_policy
+    from jaxnas.augment import Policy, apply_policy, get_policy
 
     devices = jax.local_devices()[: args.devices]
     mesh = Mesh(np.array(devices), ("cores",))
 
-    def one(key: jax.Array, images: jax.Array, policy: object) -> jax.Array:
+    def one(key: jax.Array, images: jax.Array, policy: Policy) -> jax.Array:
         own = jax.random.fold_in(key, jax.lax.axis_index("cores"))
         return apply_policy(own, images[0], policy)[None]
 

@@ -81,7 +81,8 @@ def assemble(
             _check_alike(splits[key].x, part.x_name, given.x, train.x_name)
     splits |= _split_off(given, [k for k in ("val", "test") if k not in splits], names, options)
     mean, std = channel_statistics(splits["train"].x)
-    return Dataset(name=name, **splits, class_names=names, mean=mean, std=std)
+    train_split, val_split, test_split = (splits[key] for key in ("train", "val", "test"))
+    return Dataset(name, train_split, val_split, test_split, names, mean, std)
 
 
 def _checked(part: Part, classes: int | None) -> Split:

@@ -16,7 +16,7 @@ from jaxnas.stages.job import Job
 from jaxnas.stages.joint import TRAINER
 from jaxnas.stages.plan import named_policy, objective
 from jaxnas.stages.teacher import teacher_of
-from jaxnas.stages.tune import space_of, tuner_of
+from jaxnas.stages.tune import check_study
 
 
 def begin(job: Job) -> None:
@@ -34,8 +34,7 @@ def begin(job: Job) -> None:
     _check_metric(config)
     stages = config.active_stages
     if "tune" in stages:
-        tuner_of(job)
-        space_of(job)
+        check_study(job)
     if "augment" in stages:
         _check_policies(config)
     if "finish" in stages:

@@ -4,10 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxnas.errors import InputError
 from jaxnas.hpo import Done, Space, Tuner, get_tuner, log_uniform, run, uniform
+from jaxnas.hpo.study import StudyTuner
 from jaxnas.hpo.training_trials import Progress, TrainingTrials, with_values
 from jaxnas.report import TunedMember
 from jaxnas.runs import numbers
@@ -73,19 +75,24 @@ def tune(job: Job) -> None:
 
 def tuner_of(job: Job) -> Tuner:
     """The configured tuner, its study in the run directory if it keeps one and no place is named."""
-    tuner: Any = get_tuner(job.config.tune.tuner)
-    fields = (
-        {f.name for f in dataclasses.fields(tuner)} if dataclasses.is_dataclass(tuner) else set()
-    )
+    tuner = get_tuner(job.config.tune.tuner)
     asked = job.config.tune.storage
-    if "storage" not in fields:
+    if not isinstance(tuner, StudyTuner):
         if asked is not None:
             raise InputError(f"tune.storage is {asked!r}, but tuner {tuner.name} keeps no study.")
         return tuner
     if asked is None and tuner.storage:
         return tuner
-    place = asked or str(Path(job.run.directory) / "tune.sqlite3") if job.run else ""
-    return dataclasses.replace(tuner, storage=place)
+    own = str(Path(job.run.directory) / "tune.sqlite3") if job.run else ""
+    return dataclasses.replace(tuner, storage=asked or own)
+
+
+def check_study(job: Job) -> None:
+    """Refuse, before any stage has run, a study that cannot be opened or belongs to another space."""
+    config = job.config.tune
+    tuner, space = tuner_of(job), space_of(job)
+    if isinstance(tuner, StudyTuner) and tuner.storage:
+        tuner.init(space, config.members, config.epochs, jax.random.key(job.config.seed))
 
 
 def space_of(job: Job) -> Space:

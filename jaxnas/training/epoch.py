@@ -299,7 +299,8 @@ def _loss(
     )
     loss = recipe.objective(outputs.logits, targets)
     if recipe.teacher is not None:
-        taught = recipe.teacher.apply(*teacher, images, batch_norm="running").logits
+        known, row = teacher
+        taught = recipe.teacher.apply(known, row, images, batch_norm="running").logits
         learned = distillation(outputs.logits, lax.stop_gradient(taught), hyper.temperature)
         loss = (1 - hyper.distill) * loss + hyper.distill * learned
     return loss, outputs.statistics

@@ -70,10 +70,9 @@ class Hyper(NamedTuple):
     ) -> "Hyper":
         """The same values for `n` candidates; `others` are further fields, `policy` one candidate's."""
         made = cls(learning_rate, weight_decay, momentum, label_smoothing, warmup, **others)
-        numbers = (np.full(n, v, np.float32) for v in made[:-1])
-        return cls(
-            *numbers, jax.tree.map(lambda a: np.repeat(np.asarray(a)[None], n, axis=0), policy)
-        )
+        numbers = {k: np.full(n, v, np.float32) for k, v in made._asdict().items() if k != "policy"}
+        copies = jax.tree.map(lambda a: np.repeat(np.asarray(a)[None], n, axis=0), policy)
+        return cls(**numbers, policy=copies)
 
     def overridden(self, own: Mapping[str, np.ndarray]) -> "Hyper":
         """With a candidate's own values, `[N]` by name, where they are not NaN."""

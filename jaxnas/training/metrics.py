@@ -1,6 +1,7 @@
 """What a classifier is judged by: figures of labels and probabilities, more is better."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,10 @@ def f1(y: np.ndarray, probabilities: np.ndarray) -> float:
     """The mean over classes of F1, 2 TP / (2 TP + FP + FN) (macro)."""
     from sklearn.metrics import f1_score
 
-    return float(f1_score(y, probabilities.argmax(-1), average="macro", zero_division=0))
+    # 0, which the stubs do not know.
+    nothing: Any = 0
+    found = f1_score(y, probabilities.argmax(-1), average="macro", zero_division=nothing)
+    return float(found)
 
 
 def auc(y: np.ndarray, probabilities: np.ndarray) -> float:

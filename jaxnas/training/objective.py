@@ -43,9 +43,10 @@ def get_loss(name: str | Loss) -> Loss:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, SyntaxError, TypeError, ValueError) as error:
         raise InputError(f"The loss {name} cannot be imported: {error}.") from error
+    loss: Any = found  # or type checkers take it for any callable
     if not callable(found):
         raise InputError(f"The loss {name} is {type(found).__name__}, expected a function.")
-    return found
+    return loss
 
 
 def balanced_weights(y: np.ndarray, classes: int) -> tuple[float, ...]:
