@@ -128,7 +128,8 @@ def _one(job: Job, name: str, args: argparse.Namespace) -> dict[str, Any]:
             "target": float(job.target[best]),
         },
         "ranking": {k: _correlations(v, job.target) for k, v in scores.items()},
-        "settings": vars(args) | {"hyper": {k: float(v[0]) for k, v in hyper._asdict().items()}},
+        "settings": vars(args)
+        | {"hyper": {k: float(v[0]) for k, v in hyper._asdict().items() if v is not None}},
     }
     print(_text(result), flush=True)
     return result

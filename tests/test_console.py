@@ -106,7 +106,7 @@ def test_the_cost_is_that_of_the_mean_architecture(space, monkeypatch):
     assert "15,625 architectures to score without training" in said
     assert f"training 9 x 4 epochs and 1 x 20 epochs, about {total / 1e9:,.0f} G multi" in said
     assert f"roughly {total / 1e9 / 60:.0f} min" in said
-    job.config = build({"stages": "rank"})
+    job.config = build({"pipeline": "rank"})
     assert cost.cost_sentence(job) == "To do: 15,625 architectures to score without training."
 
 

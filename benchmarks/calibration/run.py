@@ -87,7 +87,7 @@ def calibrate(
         "seed": seed,
         "out": str(out),
         "resume": resume,
-        "stages": "rank,train",
+        "pipeline": "rank,train",
         "data.source": data,
         "rank.proxies": ",".join(names),
         "rank.combine": "log_rank",
