@@ -27,8 +27,7 @@ import numpy as np
 from jaxnas.augment import PolicyAugment, get_policy
 from jaxnas.backend import deal_out_over_cores, enable_compilation_cache
 from jaxnas.benchmarks.joint_cost import PLAIN, Task, affordable, spent
-from jaxnas.benchmarks.reduced import write_report
-from jaxnas.data.dataset import Dataset
+from jaxnas.benchmarks.reduced import prepared, write_report
 from jaxnas.data.load import load
 from jaxnas.errors import InputError
 from jaxnas.joint import JointEpoch, JointState, Settings
@@ -37,7 +36,6 @@ from jaxnas.search import search as staged_search
 from jaxnas.search_spaces import get_space
 from jaxnas.spaces import Size
 from jaxnas.training.evaluation import evaluate_population
-from jaxnas.training.population import TrainingData
 
 STAGES = ("rank", "train", "tune", "augment", "finish")
 METHODS = ("stages", "diffautoml")
@@ -114,12 +112,7 @@ def _task(args: argparse.Namespace) -> Task:
     side = args.resolution or min(space.train_size.resolution, *data.resolution)
     size = Size(args.channels, tuple(int(n) for n in args.cells.split(",")), side)
     network = space.network(size, classes=data.classes, image_channels=data.channels)
-    arrays = (
-        array
-        for split in (data.train, data.val)
-        for array in (data.prepare(split.x, side), split.y)
-    )
-    return Task(args, space, network, data, TrainingData(*map(jnp.asarray, arrays)))
+    return Task(args, space, network, data, prepared(data, side))
 
 
 def _staged(task: Task, seed: int, _: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +178,7 @@ def _joint(task: Task, seed: int, staged: dict[str, Any]) -> dict[str, Any]:
         epochs=epochs,
         batch_size=min(args.batch_size, len(task.images.x_val)),
         seed=seed,
-        augmenter=_augmenter(data),
+        augmenter=PolicyAugment.of(data),
         settings=settings,
         on_epoch=on_epoch,
     )
@@ -205,13 +198,6 @@ def _joint(task: Task, seed: int, staged: dict[str, Any]) -> dict[str, Any]:
         "weight_decay": last.weight_decay,
         "label_smoothing": last.label_smoothing,
     }
-
-
-def _augmenter(data: Dataset) -> PolicyAugment:
-    x = data.train.x
-    low, high = (0.0, 1.0) if x.dtype == np.uint8 else (float(x.min()), float(x.max()))
-    mean, std = (tuple(map(float, a)) for a in (data.mean, data.std))
-    return PolicyAugment(mean, std, low, high if high > low else low + 1)
 
 
 def _line(run: dict[str, Any]) -> str:

@@ -58,9 +58,8 @@ def classical(data: Dataset) -> dict[str, float]:
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.svm import SVC
 
-    flat = {
-        s: getattr(data, s).x.reshape(len(getattr(data, s)), -1) / 255 for s in ("train", "test")
-    }
+    splits = {"train": data.train, "test": data.test}
+    flat = {name: split.x.reshape(len(split), -1) for name, split in splits.items()}
     found = {}
     for name, model in (("SVC", SVC(C=10)), ("3 nearest neighbours", KNeighborsClassifier(3))):
         model.fit(flat["train"], data.train.y)

@@ -21,6 +21,7 @@ import numpy as np
 from jaxnas.augment import PolicyAugment, get_policy, stack
 from jaxnas.augment.search import SEARCHES, Found, Setting
 from jaxnas.backend import deal_out_over_cores, enable_compilation_cache
+from jaxnas.benchmarks.reduced import prepared
 from jaxnas.benchmarks.speed.common import machine
 from jaxnas.data.load import load
 from jaxnas.errors import InputError, unknown
@@ -72,14 +73,8 @@ def _compared(args: argparse.Namespace) -> dict[str, list[float]]:
     arch = space.pruned(space.from_string(args.arch)[None])
     size = replace(space.train_size, channels=args.channels, resolution=args.resolution)
     network = space.network(size, classes=data.classes, image_channels=data.channels)
-    prepared = [
-        jnp.asarray(a)
-        for split in (data.train, data.val)
-        for a in (data.prepare(split.x, args.resolution), split.y)
-    ]
-    images = TrainingData(*prepared)
-    mean, std = (tuple(map(float, a)) for a in (data.mean, data.std))
-    recipe = Recipe(augmenter=PolicyAugment(mean, std, 0.0, 1.0))
+    images = prepared(data, args.resolution)
+    recipe = Recipe(augmenter=PolicyAugment.of(data))
     seeds = [int(s) for s in args.seeds.split(",")]
     rates = {"learning_rate": args.learning_rate, "weight_decay": args.weight_decay}
     ways: list[tuple[str, int, Found]] = []
@@ -119,12 +114,7 @@ def _trained(
     n = len(ways)
 
     def hyper_at(epoch: int, hyper: Hyper) -> Hyper:
-        now = [
-            f.policy
-            if f.schedule is None
-            else f.schedule.rows(epoch * len(f.schedule.weights) // args.epochs)
-            for _, _, f in ways
-        ]
+        now = [found.at(epoch, args.epochs) for _, _, found in ways]
         return hyper._replace(policy=stack(now))
 
     rows = np.repeat(row[None], n, axis=0)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jaxnas.benchmarks.speed.common import machine
 from jaxnas.benchmarks.tables import Table, load_table
+from jaxnas.data.dataset import Dataset
 from jaxnas.data.load import load
 from jaxnas.errors import InputError
 from jaxnas.network import Network
@@ -60,12 +61,17 @@ def read_task(args: argparse.Namespace, *, val_fraction: float = 0.2) -> Task:
     cells = tuple(int(n) for n in args.cells.split(","))
     size = Size(args.channels, cells, args.resolution)
     network = space.network(size, classes=data.classes, image_channels=data.channels)
+    return Task(table, space, network, prepared(data, args.resolution))
+
+
+def prepared(data: Dataset, resolution: int) -> TrainingData:
+    """Training and validation images as network inputs, on the device."""
     arrays = (
         array
         for split in (data.train, data.val)
-        for array in (data.prepare(split.x, args.resolution), split.y)
+        for array in (data.prepare(split.x, resolution), split.y)
     )
-    return Task(table, space, network, TrainingData(*map(jnp.asarray, arrays)))
+    return TrainingData(*map(jnp.asarray, arrays))
 
 
 def write_report(out: str | Path, module: str, argv: Sequence[str] | None, **contents: Any) -> None:

@@ -17,10 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from jaxnas.backend import deal_out_over_cores, enable_compilation_cache
+from jaxnas.benchmarks.reduced import prepared
 from jaxnas.benchmarks.speed.common import machine
 from jaxnas.data.load import load
 from jaxnas.errors import InputError
@@ -29,7 +29,6 @@ from jaxnas.hpo.training_trials import TrainingTrials
 from jaxnas.search_spaces import get_space
 from jaxnas.stages.tune import usual_space
 from jaxnas.training.hyper import Hyper
-from jaxnas.training.population import TrainingData
 
 ARCH = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
 
@@ -99,15 +98,10 @@ def _trials(args: argparse.Namespace, name: str) -> TrainingTrials:
     row = space.rows(space.pruned(space.from_string(args.arch)[None]))
     size = replace(space.train_size, channels=args.channels, resolution=args.resolution)
     network = space.network(size, classes=data.classes, image_channels=data.channels)
-    images = [
-        jnp.asarray(a)
-        for split in (data.train, data.val)
-        for a in (data.prepare(split.x, args.resolution), split.y)
-    ]
     return TrainingTrials(
         network,
         np.repeat(row, n, axis=0),
-        TrainingData(*images),
+        prepared(data, args.resolution),
         Hyper.constant(n, flip=0.0 if args.data == "digits" else 0.5),
         max(1, args.budget // n),
         args.batch_size,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,6 +58,16 @@ def listing(entries: Mapping[str, Sequence[str]]) -> str:
         for i, text in enumerate(filter(None, texts)):
             lines.append(f"  {('' if i else name).ljust(widest)}  {text}")
     return "\n".join(lines)
+
+
+def listing_of(methods: Mapping[str, Any]) -> str:
+    """A registry of classes, each alone in its module: what it is, its paper, its parameters."""
+    return listing(
+        {
+            name: (summary(sys.modules[kind.__module__].__doc__), kind.paper, parameters(kind))
+            for name, kind in methods.items()
+        }
+    )
 
 
 def summary(text: str | None) -> str:

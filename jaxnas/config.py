@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from jaxnas.budget import Budget
 from jaxnas.errors import InputError, unknown
 from jaxnas.sections import (
+    JOINT,
     AugmentConfig,
     DataConfig,
     ExportConfig,
@@ -139,7 +140,7 @@ def trainers() -> tuple[str, ...]:
     from jaxnas.supernet.differentiable.search import STRATEGIES
     from jaxnas.supernet.train import TRAINERS
 
-    return ("population", *TRAINERS, *STRATEGIES, "diffautoml")
+    return ("population", *TRAINERS, *STRATEGIES, JOINT)
 
 
 def parser() -> "ArgumentParser":
@@ -357,9 +358,9 @@ def _check_pipeline(config: SearchConfig) -> None:
             + "."
         )
     between = [s for s in stages if s in ("tune", "augment")]
-    if config.train.trainer == "diffautoml" and "train" in stages and between:
+    if config.train.trainer == JOINT and "train" in stages and between:
         raise InputError(
-            f"train.trainer diffautoml tunes and augments while it searches; expected no {between[0]}."
+            f"train.trainer {JOINT} tunes and augments while it searches; expected no {between[0]}."
         )
     if config.arch is not None and "train" in stages:
         raise InputError(

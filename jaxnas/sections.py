@@ -80,6 +80,10 @@ class RankConfig:
     resolution: PositiveInt | None = None
 
 
+JOINT = "diffautoml"
+"""The trainer that tunes, augments and finishes as it searches."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """Train: the best candidates for a short time, all in one program; or one super-net for all.

@@ -7,6 +7,7 @@ from textwrap import dedent
 import numpy as np
 import pytest
 
+from jaxnas.config import STAGES, build, read_yaml
 from jaxnas.search_spaces import get_space
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,3 +53,12 @@ def test_the_walkthroughs_proxy_passes_its_test(tmp_path, monkeypatch, tiny, var
     source = test.replace("jaxnas.proxies.sensitivity", "sensitivity")
     exec(compile(source, "CONTRIBUTING.md", "exec"), names)
     names["test_against_the_whole_jacobian"](tiny, variables, batch)
+
+
+def test_the_pipelines_file_is_a_configuration(tmp_path):
+    (page,) = blocks("yaml", ROOT / "docs" / "pipeline.md")
+    (tmp_path / "pipeline.yaml").write_text(page)
+    config = build(read_yaml(tmp_path / "pipeline.yaml"))
+    assert config.active_stages == STAGES
+    assert config.tune.tuner == "pbt"
+    assert config.objective.class_weights == ("balanced",)

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from helpers import assert_trees_equal
 from searching import Killed, images, journal_of, kill_at, result_of
+from sklearn.metrics import f1_score
 
 import jaxnas
+from jaxnas.data.load import from_arrays
 from jaxnas.errors import InputError
 from jaxnas.search import search
 
@@ -31,9 +33,9 @@ def test_it_ends_with_a_model_and_resumes_as_undisturbed(tmp_path):
     assert [(e["stage"], e["unit"]) for e in entries].count(("train", "epoch")) == 4
     assert not [e for e in entries if (e["stage"], e["unit"]) == ("finish", "epoch")]
     classifier = jaxnas.load(whole.exported)
-    x, y = images(150, 8, 8, 3)
-    assert 0 <= np.mean(classifier.predict(x) == y.astype(str)) <= 1
-    assert whole.test_accuracy == whole.values["test_accuracy"] is not None
+    test = from_arrays(*images(150, 8, 8, 3)).test
+    right = classifier.predict(test.x) == test.y.astype(str)
+    assert whole.test_accuracy == pytest.approx(np.mean(right))
     with pytest.MonkeyPatch.context() as patch:
         kill_at(patch, "record", "train epoch", 2, after=True)
         with pytest.raises(Killed):
@@ -44,6 +46,17 @@ def test_it_ends_with_a_model_and_resumes_as_undisturbed(tmp_path):
         result.pop("export")
     assert found == expected
     assert_trees_equal(jaxnas.load(again.exported).variables, classifier.variables)
+
+
+def test_it_is_judged_by_the_metric_that_is_asked_for(tmp_path):
+    values = run(tmp_path / "run", metric="f1").values
+    data = from_arrays(*images(150, 8, 8, 3))
+    classifier = jaxnas.load(tmp_path / "run" / "export")
+    for name in ("val", "test"):
+        split = getattr(data, name)
+        found = classifier.predict(split.x)
+        expected = f1_score(split.y.astype(str), found, average="macro", zero_division=0)
+        assert values[f"{name}_metric"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxnas.augment.application import apply_policy
 from jaxnas.augment.mixing import mix
 from jaxnas.augment.policy import Policy
+from jaxnas.data.dataset import Dataset
 from jaxnas.errors import InputError
 
 
@@ -39,6 +40,32 @@ class PolicyAugment:
         if not self.high > self.low:
             raise InputError(f"Pixels from {self.low:g} to {self.high:g} are no range of levels.")
 
+    @classmethod
+    def of(cls, data: Dataset) -> "PolicyAugment":
+        """That of a data set's inputs; the levels of float images span what its training images do."""
+        x = data.train.x
+        low, high = (0.0, 1.0) if x.dtype == np.uint8 else (float(x.min()), float(x.max()))
+        mean, std = (tuple(map(float, a)) for a in (data.mean, data.std))
+        return cls(mean, std, low, high if high > low else low + 1)
+
+    def levels(self, stored: np.ndarray) -> np.ndarray:
+        """Images as they are stored, `[n, H, W, C]`, at levels 0..255, whole float32 numbers."""
+        pixels = stored.astype(np.float32) / (255 if stored.dtype == np.uint8 else 1)
+        return np.rint((pixels - self.low) * (255 / (self.high - self.low)))
+
+    @property
+    def fill(self) -> np.ndarray:
+        """The mean as a level, `float32[C]`."""
+        return np.clip(np.round(self._offset), 0, 255)
+
+    @property
+    def _scale(self) -> np.float32:
+        return np.float32(255 / (self.high - self.low))
+
+    @property
+    def _offset(self) -> np.ndarray:
+        return (np.asarray(self.mean, np.float32) - np.float32(self.low)) * self._scale
+
     def __call__(
         self, key: jax.Array, x: jax.Array, targets: jax.Array, policy: Policy
     ) -> tuple[jax.Array, jax.Array]:
@@ -47,14 +74,11 @@ class PolicyAugment:
         Images that nothing happens to are what they were, bit for bit. `policy` is one, traced.
         """
         for_policy, for_pairs = jax.random.split(key)
-        scale = 255 / (self.high - self.low)
-        factor = np.asarray(self.std, np.float32) * np.float32(scale)
-        offset = (np.asarray(self.mean, np.float32) - np.float32(self.low)) * np.float32(scale)
-        fill = np.clip(np.round(offset), 0, 255)
+        factor, offset = np.asarray(self.std, np.float32) * self._scale, self._offset
         levels = jax.lax.optimization_barrier(
             x * factor[None, None, None] + offset[None, None, None]
         )
-        made = apply_policy(for_policy, levels, policy, fill=jnp.asarray(fill))
+        made = apply_policy(for_policy, levels, policy, fill=jnp.asarray(self.fill))
         touched = jnp.any(made != levels, axis=(1, 2, 3), keepdims=True)
         made = (made - offset[None, None, None]) / factor[None, None, None]
         return mix(for_pairs, jnp.where(touched, made, x), targets, policy.mixup, policy.cutmix)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jaxnas.catalogue import listing, parameters, summary
+from jaxnas.catalogue import listing_of
 from jaxnas.hpo import TUNERS
 
 
@@ -15,14 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.parse_args(argv)
     print("Who is trained how; parameters go after the name, as in pbt:exploit=t_test.\n")
-    print(
-        listing(
-            {
-                name: (summary(sys.modules[kind.__module__].__doc__), kind.paper, parameters(kind))
-                for name, kind in TUNERS.items()
-            }
-        )
-    )
+    print(listing_of(TUNERS))
     return 0
 
 

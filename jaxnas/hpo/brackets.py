@@ -2,25 +2,11 @@
 
 import abc
 from dataclasses import dataclass
-from typing import NamedTuple, cast
 
 import numpy as np
 
 from jaxnas.hpo.rungs import Rungs, RungState, Wanted, best_first
 from jaxnas.strategies.brackets import Bracket
-from jaxnas.strategies.hyperband import Hyperband
-from jaxnas.strategy import Task
-
-
-class _Ladder(NamedTuple):
-    """All that the published brackets depend on: the place of the highest rung."""
-
-    full: int
-
-
-def hyperband_brackets(rungs: int, eta: int) -> tuple[Bracket, ...]:
-    """Hyperband's brackets over so many rungs, s = `rungs` - 1 ... 0 (arXiv:1603.06560, algorithm 1)."""
-    return Hyperband(eta=eta).brackets(cast(Task, _Ladder(rungs - 1)))
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from jaxnas.hpo.brackets import Brackets, hyperband_brackets
+from jaxnas.hpo.brackets import Brackets
 from jaxnas.hpo.rungs import RungState
 from jaxnas.strategies.brackets import Bracket
+from jaxnas.strategies.hyperband import hyperband_brackets
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from jaxnas.augment import Policy, from_json, get_policy, stack, to_json
+from jaxnas.augment import Policy, PolicyAugment, from_json, get_policy, stack, to_json
 from jaxnas.augment.search import SEARCHES, Found, Setting
 from jaxnas.report import ComparedPolicy
 from jaxnas.stages.job import Job
-from jaxnas.stages.plan import augmenter, finish_plan, named_policy, policy_at
+from jaxnas.stages.plan import finish_plan, named_policy
 from jaxnas.stages.training import train_resumably
 from jaxnas.training.hyper import Hyper
 from jaxnas.training.layout import Layout
@@ -28,7 +28,7 @@ def augment(job: Job) -> None:
     plain = get_policy("none")
 
     def policies(epoch: int, hyper: Hyper) -> Hyper:
-        now = [policy_at(found[name], epoch, config.epochs) or plain for name in names]
+        now = [way.at(epoch, config.epochs) if way else plain for way in found.values()]
         return hyper._replace(policy=stack(now))
 
     assert job.winner is not None
@@ -82,7 +82,7 @@ def _searched(job: Job, name: str) -> Found:
             row=job.space.rows(job.winner[None])[0],
             data=job.training_data(network.resolution),
             hyper=plan.hyper,
-            recipe=replace(plan.recipe, augmenter=augmenter(job)),
+            recipe=replace(plan.recipe, augmenter=PolicyAugment.of(job.data)),
             members=config.members,
             epochs=config.epochs,
             batch_size=config.batch_size,

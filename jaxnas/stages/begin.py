@@ -12,8 +12,8 @@ from jaxnas.export import FORMATS
 from jaxnas.export.optional import imported
 from jaxnas.ranking import population
 from jaxnas.runs import check_free
+from jaxnas.sections import JOINT
 from jaxnas.stages.job import Job
-from jaxnas.stages.joint import TRAINER
 from jaxnas.stages.plan import named_policy, objective
 from jaxnas.stages.teacher import teacher_of
 from jaxnas.stages.tune import check_study
@@ -52,7 +52,7 @@ def begin(job: Job) -> None:
 
 def _check_metric(config: SearchConfig) -> None:
     plain = config.objective == type(config.objective)()
-    shared = config.train.trainer not in ("population", TRAINER)
+    shared = config.train.trainer not in ("population", JOINT)
     if "train" in config.active_stages and shared and not plain:
         raise InputError(
             f"train.trainer {config.train.trainer} trains one super-net by cross-entropy and compares by "

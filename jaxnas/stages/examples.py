@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.augment import apply_policy
+from jaxnas.augment import PolicyAugment, apply_policy
 from jaxnas.report import Augmented
 from jaxnas.stages.job import Job
 
@@ -17,13 +17,10 @@ def augmented(job: Job) -> Augmented | None:
     chosen = [p.name for p in job.policies if p.chosen]
     if job.policy is None or not chosen:
         return None
-    x = job.data.train.x[:IMAGES].astype(np.float32)
-    if job.data.train.x.dtype != np.uint8:
-        low, high = float(job.data.train.x.min()), float(job.data.train.x.max())
-        x = (x - low) * 255 / max(high - low, 1e-12)
-    levels = jnp.asarray(np.rint(x))
+    augmenter = PolicyAugment.of(job.data)
+    levels = jnp.asarray(augmenter.levels(job.data.train.x[:IMAGES]))
     keys = jax.random.split(jax.random.key(job.config.seed), DRAWS)
-    fill = jnp.asarray(levels.mean(axis=(0, 1, 2)).round())
+    fill = jnp.asarray(augmenter.fill)
     draw = jax.jit(apply_policy)
     made = [np.asarray(draw(key, levels, job.policy.policy, fill=fill)) for key in keys]
     whole = np.clip(np.rint(np.stack(made, axis=1)), 0, 255).astype(np.uint8)

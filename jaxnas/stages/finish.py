@@ -12,9 +12,13 @@ from jaxnas.stages.candidates import together, trained_candidates
 from jaxnas.stages.job import Finished, Job
 from jaxnas.stages.plan import finish_plan
 from jaxnas.stages.training import train_resumably
-from jaxnas.training.evaluation import evaluate_population, predict_population
+from jaxnas.training.evaluation import (
+    EVALUATION_BATCH,
+    evaluate_population,
+    predict_population,
+)
 from jaxnas.training.population import final_variables
-from jaxnas.training.stream import evaluate_streamed
+from jaxnas.training.stream import WINDOW_BYTES, evaluate_streamed, prepared_bytes
 
 
 def finish(job: Job) -> None:
@@ -85,11 +89,19 @@ SHOWN = 10_000
 
 def _judged(job: Job, network: Network, variables: Variables, rows: np.ndarray) -> Judged:
     """What the network says of the test images, for the report."""
-    test = job.data.test
-    x = job.data.prepare(test.x[:SHOWN], network.resolution)
+    test, side = job.data.test, network.resolution
+    images = test.x[:SHOWN]
     one = jax.tree.map(lambda a: a[:1], variables)
-    probabilities = predict_population(network, one, rows, jnp.asarray(x))[0]
-    return Judged(probabilities, test.y[:SHOWN], job.data.class_names, test.x[:SHOWN])
+    # As many at once as a window of streamed images has: prepared, all may not fit the device.
+    each = prepared_bytes(EVALUATION_BATCH, (side, side, job.data.channels))
+    step = max(1, WINDOW_BYTES // each) * EVALUATION_BATCH
+    parts = [
+        predict_population(
+            network, one, rows, jnp.asarray(job.data.prepare(images[i : i + step], side))
+        )[0]
+        for i in range(0, len(images), step)
+    ]
+    return Judged(np.concatenate(parts), test.y[:SHOWN], job.data.class_names, images)
 
 
 def _capacity(job: Job) -> int:

@@ -4,21 +4,23 @@ import math
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jaxnas.augment import to_json
+from jaxnas.augment import PolicyAugment, to_json
 from jaxnas.config import TrainConfig
 from jaxnas.errors import InputError
 from jaxnas.joint import JointEpoch, JointState, begin, search
 from jaxnas.network import Network
 from jaxnas.report import TrainedCandidate
+from jaxnas.sections import JOINT
 from jaxnas.stages.candidates import win
 from jaxnas.stages.job import Finished, Job
 from jaxnas.stages.limits import known_costs, limits
-from jaxnas.stages.plan import augmenter, objective
+from jaxnas.stages.plan import objective
 from jaxnas.training.hyper import Hyper
+from jaxnas.training.population import judge
 
-TRAINER = "diffautoml"
 CURVES = {
     "training loss": "train_loss",
     "validation loss": "val_loss",
@@ -41,7 +43,12 @@ def train_jointly(job: Job) -> None:
     hyper = Hyper.constant(1, learning_rate=config.learning_rate, weight_decay=config.weight_decay)
     done = job.run.of_stage("train", "epoch")
     start = partial(
-        begin, job.space, network, seed=job.config.seed, hyper=hyper, augmenter=augmenter(job)
+        begin,
+        job.space,
+        network,
+        seed=job.config.seed,
+        hyper=hyper,
+        augmenter=PolicyAugment.of(job.data),
     )
     state = None
     if done:
@@ -67,36 +74,35 @@ def train_jointly(job: Job) -> None:
             batch_size=min(config.batch_size, len(data.x_val)),
             seed=job.config.seed,
             hyper=hyper,
-            augmenter=augmenter(job),
+            augmenter=PolicyAugment.of(job.data),
             objective=objective(job),
             state=state,
             on_epoch=on_epoch,
         )
-    _conclude(job, network, found.arch)
+    variables = jax.tree.map(lambda a: jnp.asarray(a)[None], found.variables)
+    metric = job.config.objective.metric
+    _, _, judged = judge(network, variables, found.row[None], data, metric=metric)
+    _conclude(job, found.arch, float(judged[0]))
     if found.policy is not None:
         job.run.write_text("policy.json", to_json(found.policy) + "\n")
-    job.finished = Finished(
-        network,
-        jax.tree.map(lambda a: np.asarray(a)[None], found.variables),
-        job.size(config),
-    )
+    job.finished = Finished(network, variables, job.size(config))
 
 
 def _network(job: Job) -> Network:
     if limits(job):
         raise InputError(
-            f"{TRAINER} finds one architecture by gradient, whatever it costs: it cannot keep limits; "
+            f"{JOINT} finds one architecture by gradient, whatever it costs: it cannot keep limits; "
             "expected --trainer population or spos."
         )
     if job.space.programs > 1:
         raise InputError(
-            f"{TRAINER} searches one network, but {job.space.name} has {job.space.programs} shape "
+            f"{JOINT} searches one network, but {job.space.name} has {job.space.programs} shape "
             "classes; expected --trainer population or spos."
         )
     return job.network(job.config.train)
 
 
-def _conclude(job: Job, network: Network, arch: np.ndarray) -> None:
+def _conclude(job: Job, arch: np.ndarray, metric: float) -> None:
     config: TrainConfig = job.config.train
     entries = job.run.of_stage("train", "epoch")
     job.curves = {name: tuple(float(e[key]) for e in entries) for name, key in CURVES.items()}
@@ -116,4 +122,4 @@ def _conclude(job: Job, network: Network, arch: np.ndarray) -> None:
             costs=known_costs(job, archs)[0],
         )
     )
-    win(job, archs[0], accuracy[-1])
+    win(job, archs[0], accuracy[-1], metric)

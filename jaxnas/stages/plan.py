@@ -31,6 +31,12 @@ class Plan(NamedTuple):
     hyper_at: Callable[[int, Hyper], Hyper] | None = None
     patience: int = 0
 
+    def averages(self, epochs: int) -> bool:
+        """Whether some candidate has an average of weights in some of so many epochs."""
+        at = self.hyper_at
+        every = [self.hyper if at is None else at(e, self.hyper) for e in range(epochs)]
+        return any(bool(np.any(np.asarray(hyper.ema) > 0)) for hyper in every)
+
 
 def objective(job: Job) -> Objective:
     """The loss and the weights of classes that are configured."""
@@ -41,14 +47,6 @@ def objective(job: Job) -> Objective:
     return Objective.of(
         config.loss, None if weights is None else [float(w) for w in weights], classes
     )
-
-
-def augmenter(job: Job) -> PolicyAugment:
-    """What policies do to this data's images."""
-    x = job.data.train.x
-    low, high = (0.0, 1.0) if x.dtype == np.uint8 else (float(x.min()), float(x.max()))
-    mean, std = (tuple(map(float, a)) for a in (job.data.mean, job.data.std))
-    return PolicyAugment(mean, std, low, high if high > low else low + 1)
 
 
 def train_plan(job: Job, n: int) -> Plan:
@@ -92,7 +90,7 @@ def finish_plan(
         config.dtype,
         optimizer=config.optimizer,
         objective=objective(job),
-        augmenter=None if found is None else augmenter(job),
+        augmenter=None if found is None else PolicyAugment.of(job.data),
         teacher=None if teacher is None else teacher.network,
     )
     return Plan(
@@ -127,13 +125,6 @@ def _policy(job: Job, config: FinishConfig) -> Found | None:
     return None if policy is None else Found(policy)
 
 
-def policy_at(found: Found | None, epoch: int, epochs: int) -> Policy | None:
-    """The policy of an epoch, from 0: a schedule is stretched over `epochs`."""
-    if found is None or found.schedule is None:
-        return None if found is None else found.policy
-    return found.schedule.rows(epoch * len(found.schedule.weights) // epochs)
-
-
 def _with_policy(hyper: Hyper, policy: Policy) -> Hyper:
     n = len(hyper.learning_rate)
     return hyper._replace(
@@ -143,9 +134,7 @@ def _with_policy(hyper: Hyper, policy: Policy) -> Hyper:
 
 def _as_found(found: Found, epochs: int) -> At:
     def at(epoch: int, hyper: Hyper) -> Hyper:
-        policy = policy_at(found, epoch, epochs)
-        assert policy is not None
-        return _with_policy(hyper, policy)
+        return _with_policy(hyper, found.at(epoch, epochs))
 
     return at
 

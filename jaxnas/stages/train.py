@@ -1,8 +1,9 @@
 """Stage 2: candidates are trained for a short time, many in one program, and one is picked."""
 
+from jaxnas.sections import JOINT
 from jaxnas.stages.candidates import choose, merit, pick, together, trained_candidates, win
 from jaxnas.stages.job import Job
-from jaxnas.stages.joint import TRAINER, train_jointly
+from jaxnas.stages.joint import train_jointly
 from jaxnas.stages.plan import train_plan
 from jaxnas.stages.strategy import budget_of, planned, train_by_strategy
 from jaxnas.stages.super_net import search_by_gradient, train_shared
@@ -14,7 +15,7 @@ from jaxnas.supernet.train import TRAINERS
 def train(job: Job) -> None:
     """Fills `job.trained`, `job.winner` and its validation accuracy in `job.accuracy`."""
     config = job.config.train
-    if config.trainer == TRAINER:
+    if config.trainer == JOINT:
         return train_jointly(job)
     if config.trainer in STRATEGIES:
         return search_by_gradient(job)

@@ -138,8 +138,7 @@ class _Program:
         bar.advance(len(curves), "" if self.done else "compiling")
         seeds = np.full(capacity, job.config.seed, np.uint32)
         plan = self.plan
-        averages = bool(np.any(plan.hyper.ema > 0))
-        kind = plan.recipe.optimizer
+        averages, kind = plan.averages(config.epochs), plan.recipe.optimizer
         population = init_population(network, seeds, self.rows, optimizer=kind, averages=averages)
         if curves:
             job.run.drop_states(self.states, keep=len(curves))

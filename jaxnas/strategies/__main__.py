@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from jaxnas.catalogue import listing, parameters, summary
+from jaxnas.catalogue import listing_of
 from jaxnas.strategies import STRATEGIES
 
 
@@ -16,14 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.parse_args(argv)
     print("Who is trained next; parameters go after the name, as in successive_halving:eta=4.\n")
-    print(
-        listing(
-            {
-                name: (summary(sys.modules[kind.__module__].__doc__), kind.paper, parameters(kind))
-                for name, kind in STRATEGIES.items()
-            }
-        )
-    )
+    print(listing_of(STRATEGIES))
     return 0
 
 

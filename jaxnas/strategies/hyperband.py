@@ -20,9 +20,14 @@ class Hyperband(Halving):
 
     def brackets(self, task: Task) -> tuple[Bracket, ...]:
         """The paper's, from the lowest fidelity to the highest."""
-        most = task.full
-        found = []
-        for s in range(most, -1, -1):
-            n = -(-(most + 1) * self.eta**s // (s + 1))
-            found.append(Bracket(rung_counts(n, s + 1, self.eta), most - s))
-        return tuple(found)
+        return hyperband_brackets(task.full + 1, self.eta)
+
+
+def hyperband_brackets(rungs: int, eta: int) -> tuple[Bracket, ...]:
+    """The brackets over so many rungs, s = `rungs` - 1 ... 0 (arXiv:1603.06560, algorithm 1)."""
+    most = rungs - 1
+    found = []
+    for s in range(most, -1, -1):
+        n = -(-(most + 1) * eta**s // (s + 1))
+        found.append(Bracket(rung_counts(n, s + 1, eta), most - s))
+    return tuple(found)

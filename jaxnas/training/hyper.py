@@ -33,7 +33,7 @@ class Hyper(NamedTuple):
     `ema` is the decay of an average of weights and batch statistics over steps, which is then what is
     evaluated; 0: none. `distortion` is the share of feature maps that is distorted (`jaxnas.nn.noise`).
     `distill` is the weight of the teacher's loss at `temperature`, where the program has a teacher.
-    `policy` is what the program's augmenter (`jaxnas.training.epoch.Options`) does to images: a pytree
+    `policy` is what the program's augmenter (`jaxnas.training.epoch.Recipe`) does to images: a pytree
     with the population as its leaves' first axis, None without one.
     """
 

@@ -154,8 +154,8 @@ def stream_epoch(
     def indices(number: int) -> np.ndarray:
         found = np.full((len(seeds), length), -1) if apart else np.full((1, length), -1)
         for row in np.flatnonzero(which) if apart else (0,):
-            part = orders[own[row] if apart else own[np.flatnonzero(which)[0]]]
-            part = part[number * length :][:length]
+            order = orders[own[row]] if apart else next(iter(orders.values()))
+            part = order[number * length :][:length]
             found[row, : len(part)] = part
         return found if apart else found[0]
 

@@ -96,6 +96,12 @@ class Found(NamedTuple):
     policy: Policy
     schedule: Policy | None = None
 
+    def at(self, epoch: int, epochs: int) -> Policy:
+        """The policy of an epoch, from 0: a schedule is stretched over `epochs`."""
+        if self.schedule is None:
+            return self.policy
+        return self.schedule.rows(epoch * len(self.schedule.weights) // epochs)
+
 
 def with_beside(policy: Policy, beside: Policy) -> Policy:
     """`policy`, one or a population, with what `beside` does beside its sub-policies."""
