@@ -102,7 +102,7 @@ class TrainConfig:
             ranking's best; short: --top
         baselines: random architectures trained beside them, and the largest one; 0: neither
         halving: successive halving: after 1, eta, eta^2, ... epochs 1 of eta is trained on; 0: all are
-        measure: what candidates are halved by: last_seen (validation accuracy) | sotl | sotl_e (sums of
+        measure: what candidates are halved by: last_seen (validation metric) | sotl | sotl_e (sums of
             training losses, of all epochs and the last)
         sample: architectures that a super-net's weights evaluate, beside the best of the ranking
         epochs: epochs of each candidate, or of the super-net

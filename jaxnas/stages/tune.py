@@ -31,7 +31,8 @@ def tune(job: Job) -> None:
     tuner, space, trials = tuner_of(job), space_of(job), _trials(job)
     budget = config.budget or config.members * config.epochs
     entries = job.run.of_stage("tune", "segment")
-    told = [numbers(e["fitness"]) for e in entries] or None
+    # The journal alone, as a study that several runs share may have another run of the same seed.
+    told = [numbers(e["fitness"]) for e in entries]
     with job.screen.bar("tune", budget) as bar:
         spent = sum(e["cost"] for e in entries)
         bar.advance(spent, "compiling")
