@@ -26,7 +26,7 @@ import numpy as np
 
 from jaxnas.augment import PolicyAugment, get_policy
 from jaxnas.backend import deal_out_over_cores, enable_compilation_cache
-from jaxnas.benchmarks.joint_cost import PLAIN, Task, affordable, spent
+from jaxnas.benchmarks.joint_cost import Task, affordable, spent
 from jaxnas.benchmarks.reduced import prepared, write_report
 from jaxnas.data.load import load
 from jaxnas.errors import InputError
@@ -140,18 +140,12 @@ def _staged(task: Task, seed: int, _: dict[str, Any]) -> dict[str, Any]:
         **{k: v for k, v in given.items() if v is not None},
     )
     seconds = time.perf_counter() - start
-    macs = result.values["macs"]
-    journal = [json.loads(line) for line in (directory / "journal.jsonl").read_text().splitlines()]
-    tuned = sum(e["cost"] for e in journal if (e["stage"], e.get("unit")) == ("tune", "segment"))
-    ways = len(result.values["config"]["augment"]["policies"])
-    again = (tuned + ways * args.augment_epochs) * macs
-    total = again + sum(c.macs * len(c.epochs) for c in result.trained)
     return {
         "arch": result.arch,
         "test_accuracy": result.test_accuracy,
         "val_accuracy": result.val_accuracy,
-        "macs": macs,
-        "multiply_adds": PLAIN * total * len(task.images.x),
+        "macs": result.values["macs"],
+        "multiply_adds": sum(result.values["multiply_adds"].values()),
         "seconds": seconds,
     }
 

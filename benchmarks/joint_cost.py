@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxnas.cost import STEP_FORWARDS
 from jaxnas.data.dataset import Dataset
 from jaxnas.joint import JointEpoch, Settings
 from jaxnas.network import Network
 from jaxnas.spaces import SearchSpace
 from jaxnas.training.population import TrainingData
 
-PLAIN, LOOKING_AHEAD = 3, 10
-"""Multiply-adds of a training step and of a joint step over those of a forward pass.
+LOOKING_AHEAD = 10
+"""Multiply-adds of a joint step over those of a forward pass; a training step's are `STEP_FORWARDS`.
 
 A gradient is two passes; a joint step has two gradients, and between them the product with second
 derivatives: of each convolution's two gradients two more each.
@@ -43,7 +44,7 @@ def affordable(task: Task, settings: Settings, staged: dict[str, Any]) -> int:
     def cost(epochs: int) -> float:
         searched, tuned = settings.phases(epochs)
         joint = LOOKING_AHEAD * (searched * mean + (tuned - searched) * macs)
-        return (joint + PLAIN * (epochs - tuned) * macs) * len(task.images.x)
+        return (joint + STEP_FORWARDS * (epochs - tuned) * macs) * len(task.images.x)
 
     epochs = 1
     while cost(epochs + 1) <= staged["multiply_adds"]:
@@ -57,7 +58,7 @@ def spent(task: Task, record: JointEpoch, seed: int) -> float:
         macs = mean_macs(task, record.probabilities, seed)
     else:
         macs = float(task.network.count(task.space.rows(record.arch[None])).macs[0])
-    passes = PLAIN if record.phase == "settled" else LOOKING_AHEAD
+    passes = STEP_FORWARDS if record.phase == "settled" else LOOKING_AHEAD
     return passes * macs * len(task.images.x)
 
 

@@ -4,9 +4,11 @@
     python -m jaxnas.benchmarks.pipelines --data CIFAR.npz --variants full,resnet20,random_cell epochs=20
 
 Each variant is a search of its own (`jaxnas.search`) with the same stages, sizes and epochs, in a
-directory OUT/VARIANT-SEED that an interrupted benchmark goes on from. Further words KEY=VALUE are keys
-of the configuration for all of them. On digits a support vector machine and 3 nearest neighbours are
-printed beside.
+directory OUT/VARIANT-SEED that an interrupted benchmark goes on from. `resnet20` and `random_cell`, which
+search no architecture, are finished for as many epochs as make up the multiply-adds of `full` with the
+same seed (`--plain`: for as many epochs as `full`). Further words KEY=VALUE are keys of the
+configuration for all of them. On digits a support vector machine and 3 nearest neighbours are printed
+beside.
 """
 
 import argparse
@@ -14,20 +16,24 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 import pandas as pd
 
 from jaxnas.benchmarks.speed.common import machine
-from jaxnas.config import flatten
+from jaxnas.config import build, flatten
+from jaxnas.console import Screen
+from jaxnas.cost import planned
 from jaxnas.data.dataset import Dataset
 from jaxnas.data.load import load
 from jaxnas.errors import InputError, unknown
 from jaxnas.pipeline import run_search
 from jaxnas.search_spaces import get_space
+from jaxnas.stages.job import Job
 
+FIXED = ("random_cell", "resnet20")
 STAGES = ("rank", "train", "tune", "augment", "finish")
 RESIDUAL = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
 """A residual block of two convolutions as a cell of NAS-Bench-201; three in each stage make ResNet-20."""
@@ -53,6 +59,28 @@ def variant(name: str, seed: int) -> dict[str, Any]:
     return {"pipeline": [s for s in STAGES if s not in left[name]]}
 
 
+def affordable(asked: dict[str, Any], full: Path) -> int:
+    """Epochs of the last training that bring a fixed network to the multiply-adds of `full`, at least 1.
+
+    Raises:
+        InputError: the run directory `full` is not there or not finished.
+    """
+    path = full / "result.json"
+    if not path.is_file():
+        raise InputError(
+            f"{path} is not there, whose multiply-adds fixed networks get; let full be the first of "
+            "--variants, or say --plain."
+        )
+    budget = sum(json.loads(path.read_text())["multiply_adds"].values())
+    config = build(flatten({**asked, "finish.epochs": 1}))
+    space, unused = get_space(config.space), cast(Any, None)
+    job = Job(config, space, load(config.data.source), unused, Screen(quiet=True), unused)
+    assert config.arch is not None
+    job.archs = space.from_string(config.arch)[None]
+    before = sum(planned(job, stage)[0] for stage in ("tune", "augment"))
+    return max(1, int((budget - before) // planned(job, "finish")[0]))
+
+
 def classical(data: Dataset) -> dict[str, float]:
     """Test accuracy of scikit-learn's support vector machine and 3 nearest neighbours."""
     from sklearn.neighbors import KNeighborsClassifier
@@ -74,6 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--variants", default="full", help="separated by commas")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--out", default="runs/pipelines", help="directory of the runs")
+    parser.add_argument(
+        "--plain", action="store_true", help="fixed networks as briefly as found ones"
+    )
     parser.add_argument("keys", nargs="*", metavar="KEY=VALUE", help="of the configuration")
     args = parser.parse_args(argv)
     try:
@@ -93,6 +124,8 @@ def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
             out = Path(args.out, f"{name}-{seed}")
             resume = (out / "config.yaml").is_file()
             asked = {"data": args.data, "seed": seed, **common} | variant(name, seed)
+            if name in FIXED and not args.plain:
+                asked["finish.epochs"] = affordable(asked, Path(args.out, f"full-{seed}"))
             asked |= {"out": str(out), "resume": resume}
             result = run_search(flatten(asked)).values
             seconds = {k: v["run"] + v["compile"] for k, v in result["seconds"].items()}
@@ -104,6 +137,7 @@ def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
                     "params": result["params"],
                     "val_accuracy": result["val_accuracy"],
                     "test_accuracy": result["test_accuracy"],
+                    "T multiply-adds": sum(result["multiply_adds"].values()) / 1e12,
                     "seconds": sum(seconds.values()),
                     **seconds,
                 }

@@ -1,12 +1,14 @@
-"""What a search will cost, said before it starts."""
+"""What a search will cost, said before it starts, and what its trainings did cost."""
 
 import time
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxnas.config import TRAINING
 from jaxnas.nn.conv import conv2d
+from jaxnas.sections import JOINT
 from jaxnas.stages.job import Job
 from jaxnas.stages.train import expected_trainings, seconds_allowed
 
@@ -17,11 +19,11 @@ STEP_FORWARDS = 3
 def cost_sentence(job: Job) -> str:
     """The multiply-adds of all trainings, and about how long this device needs for them.
 
-    The count takes every network as large as the mean of those ranked; the rate is that of one
-    convolution of the candidates' width, timed now.
+    Both are said from all networks being as large as the mean of those ranked to all being as large as
+    the largest, to which rankings lean; the rate is that of one convolution of the candidates' width,
+    timed now.
     """
-    total, parts = 0.0, []
-    images = len(job.data.train)
+    total, parts = np.zeros(2), []
     seconds = 0.0
     for name in TRAINING[1:]:
         if name not in job.config.active_stages:
@@ -32,8 +34,7 @@ def cost_sentence(job: Job) -> str:
             parts.append(f"candidates until {_duration(limited)} are over")
             continue
         epochs = _epochs(job, name)
-        macs = float(job.count(config, job.archs).macs.mean())
-        total += STEP_FORWARDS * epochs * images * macs
+        total += planned(job, name)
         n = epochs // config.epochs
         parts.append(f"{n if epochs == n * config.epochs else 1} x {config.epochs} epochs")
     repeats = job.recipe.repeats
@@ -44,11 +45,50 @@ def cost_sentence(job: Job) -> str:
     if not parts:
         return f"To do: {scored}."
     training = f"To do: {scored}; training {' and '.join(parts)}"
-    if not total:
+    if not total.any():
         return f"{training}."
     took = seconds + total / _multiply_adds_per_second(job)
-    work = "" if seconds else f"about {total / 1e9:,.0f} G multiply-adds, "
-    return f"{training}, {work}roughly {_duration(took)} on this device, compilation apart."
+    amounts = " to ".join(dict.fromkeys(f"{t / 1e9:,.0f}" for t in total))
+    work = "" if seconds else f"about {amounts} G multiply-adds, "
+    durations = " to ".join(dict.fromkeys(map(_duration, took)))
+    return f"{training}, {work}roughly {durations} on this device, compilation apart."
+
+
+def planned(job: Job, stage: str) -> np.ndarray:
+    """Multiply-adds of all steps that a stage will train at most, `float64[2]`.
+
+    With networks as large as the mean of `job.archs`, and as the largest.
+    """
+    macs = job.count(getattr(job.config, stage), job.archs).macs
+    steps = STEP_FORWARDS * _epochs(job, stage) * len(job.data.train)
+    return steps * np.array([macs.mean(), macs.max()], np.float64)
+
+
+def multiply_adds(job: Job) -> dict[str, float]:
+    """Of all steps that a finished search's stages trained, by stage.
+
+    A step is taken for `STEP_FORWARDS` forward passes. What is not made of steps of one network each
+    is left out: super-nets, joint runs, and searches of policies.
+    """
+    counted = {stage: _network_epochs(job, stage) for stage in job.config.active_stages}
+    each = STEP_FORWARDS * len(job.data.train)
+    return {stage: each * macs for stage, macs in counted.items() if macs is not None}
+
+
+def _network_epochs(job: Job, stage: str) -> float | None:
+    """Multiply-adds of an image times epochs, summed over a finished stage's networks."""
+    trainer = job.config.train.trainer
+    if stage == "train" and trainer == "population":
+        return sum(float(c.macs) * c.epochs[-1] for c in job.trained if c.role != "winner")
+    if stage == "finish" and trainer != JOINT:
+        return sum(float(c.macs) * c.epochs[-1] for c in job.trained if c.role == "winner")
+    if stage not in ("tune", "augment") or job.winner is None:
+        return None
+    config = getattr(job.config, stage)
+    epochs = len(job.policies) * config.epochs
+    if stage == "tune":
+        epochs = sum(entry["cost"] for entry in job.run.of_stage("tune", "segment"))
+    return float(job.count(config, job.winner[None]).macs[0]) * epochs
 
 
 def _epochs(job: Job, stage: str) -> int:

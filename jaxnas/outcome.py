@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxnas.config import TRAINING
+from jaxnas.cost import multiply_adds
 from jaxnas.report import ReportData, TrainedCandidate, score_columns, write_report
 from jaxnas.stages.candidates import computed_once
 from jaxnas.stages.examples import augmented
@@ -38,6 +39,7 @@ def conclude(job: Job, about: dict[str, Any]) -> dict[str, Any]:
         **_found(job),
         "params": int(counts.params[0]),
         "macs": int(counts.macs[0]),
+        "multiply_adds": multiply_adds(job),
         "seconds": job.run.seconds(),
         **about,
     }

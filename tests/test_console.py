@@ -93,20 +93,27 @@ def test_a_bar_says_compiling_until_its_first_unit_and_stays_when_done():
     assert "2/2" in seen.splitlines()[-2]  # before the cursor is shown again
 
 
-def test_the_cost_is_that_of_the_mean_architecture(space, monkeypatch):
+def test_the_cost_is_that_of_the_mean_architecture_to_that_of_the_largest(space, monkeypatch):
     monkeypatch.setattr(cost, "_multiply_adds_per_second", lambda job: 1e9)
     given = {"train.top": 3, "train.baselines": 2, "train.epochs": 4, "finish.epochs": 20}
     data = load("digits")
     unused: Any = None
     job = Job(build(given), space, data, unused, Screen(quiet=True), unused)
     job.archs = space.all()
-    macs = job.count(job.config.train, job.archs).macs.mean()
-    total = 3 * macs * len(data.train) * ((2 * 3 + 1 + 2) * 4 + 20)
+    macs = job.count(job.config.train, job.archs).macs
+    steps = 3 * len(data.train) * ((2 * 3 + 1 + 2) * 4 + 20)
+    mean, most = steps * macs.mean(), steps * macs.max()
     said = cost.cost_sentence(job)
     assert "15,625 architectures to score without training" in said
-    assert f"training 9 x 4 epochs and 1 x 20 epochs, about {total / 1e9:,.0f} G multi" in said
-    assert f"roughly {total / 1e9 / 60:.0f} min" in said
-    job.config = build({"pipeline": "rank"})
+    assert (
+        f"training 9 x 4 epochs and 1 x 20 epochs, about {mean / 1e9:,.0f} to {most / 1e9:,.0f}"
+        in said
+    )
+    assert f"roughly {mean / 1e9 / 60:.0f} min to {most / 1e9 / 60:.0f} min on" in said
+    job.archs = job.archs[:1]
+    alone = 3 * len(data.train) * ((1 + 1 + 2) * 4 + 20) * macs[0]
+    assert f"about {alone / 1e9:,.0f} G multiply-adds, roughly" in cost.cost_sentence(job)
+    job.config, job.archs = build({"pipeline": "rank"}), space.all()
     assert cost.cost_sentence(job) == "To do: 15,625 architectures to score without training."
 
 

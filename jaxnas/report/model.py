@@ -172,8 +172,8 @@ class ReportData:
     Attributes:
         title: the page's heading.
         result: the contents of `result.json`: arch, val_accuracy, test_accuracy, params, macs,
-            seconds (stage -> {"run": s, "compile": s}), seed, versions, device, config, command.
-            Keys that a run did not produce are absent.
+            seconds (stage -> {"run": s, "compile": s}), multiply_adds (stage -> those of its training
+            steps), seed, versions, device, config, command. Keys that a run did not produce are absent.
         ranking: columns `index`, `arch`, one per proxy, `score` and `rank` (1 is best).
         graphs: `(caption, graph)` of the winner's cells.
         trained: empty when only the rank stage ran.

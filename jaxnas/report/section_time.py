@@ -8,11 +8,12 @@ from jaxnas.report.section import Section, fill
 
 def _render(data: ReportData) -> Markup | None:
     seconds = data.result.get("seconds", {})
+    work = data.result.get("multiply_adds", {})
     stages = [
-        (stage, parts.get("run", 0.0), parts.get("compile", 0.0))
+        (stage, parts.get("run", 0.0), parts.get("compile", 0.0), work.get(stage))
         for stage, parts in seconds.items()
     ]
-    longest = max((run + compiling for _, run, compiling in stages), default=0.0)
+    longest = max((run + compiling for _, run, compiling, _ in stages), default=0.0)
     return fill("time.html", stages=stages, longest=longest) if longest else None
 
 
