@@ -59,8 +59,10 @@ def variant(name: str, seed: int) -> dict[str, Any]:
     return {"pipeline": [s for s in STAGES if s not in left[name]]}
 
 
-def affordable(asked: dict[str, Any], full: Path) -> int:
-    """Epochs of the last training that bring a fixed network to the multiply-adds of `full`, at least 1.
+def paid_alike(asked: dict[str, Any], full: Path) -> dict[str, Any]:
+    """Keys that bring a fixed network to the multiply-adds of `full` by the epochs of its last training.
+
+    It is tuned and augmented as long as `full` is, and finished for at least 1 epoch.
 
     Raises:
         InputError: the run directory `full` is not there or not finished.
@@ -72,13 +74,15 @@ def affordable(asked: dict[str, Any], full: Path) -> int:
             "--variants, or say --plain."
         )
     budget = sum(json.loads(path.read_text())["multiply_adds"].values())
-    config = build(flatten({**asked, "finish.epochs": 1}))
+    augmented = build(flatten(asked)).stage("augment").epochs
+    keys = {"augment.epochs": augmented, "finish.epochs": 1}
+    config = build(flatten(asked | keys))
     space, unused = get_space(config.space), cast(Any, None)
     job = Job(config, space, load(config.data.source), unused, Screen(quiet=True), unused)
     assert config.arch is not None
-    job.archs = space.from_string(config.arch)[None]
+    job.archs = space.pruned(space.from_string(config.arch)[None])
     before = sum(planned(job, stage)[0] for stage in ("tune", "augment"))
-    return max(1, int((budget - before) // planned(job, "finish")[0]))
+    return keys | {"finish.epochs": max(1, int((budget - before) // planned(job, "finish")[0]))}
 
 
 def classical(data: Dataset) -> dict[str, float]:
@@ -125,7 +129,7 @@ def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
             resume = (out / "config.yaml").is_file()
             asked = {"data": args.data, "seed": seed, **common} | variant(name, seed)
             if name in FIXED and not args.plain:
-                asked["finish.epochs"] = affordable(asked, Path(args.out, f"full-{seed}"))
+                asked |= paid_alike(asked, Path(args.out, f"full-{seed}"))
             asked |= {"out": str(out), "resume": resume}
             result = run_search(flatten(asked)).values
             seconds = {k: v["run"] + v["compile"] for k, v in result["seconds"].items()}

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -81,6 +81,13 @@ class SearchConfig:
             return self.pipeline
         found = self.arch is not None
         return tuple(s for s in PRESETS[self.preset] if not (found and s in ("rank", "train")))
+
+    def stage(self, name: str) -> Any:
+        """The section of a stage, with the epochs of stage augment where it names none."""
+        section = getattr(self, name)
+        if name == "augment" and not section.epochs:
+            return replace(section, epochs=max(1, self.finish.epochs // 2))
+        return section
 
 
 SECTIONS: dict[str, type] = {

@@ -28,7 +28,7 @@ def cost_sentence(job: Job) -> str:
     for name in TRAINING[1:]:
         if name not in job.config.active_stages:
             continue
-        config = getattr(job.config, name)
+        config = job.config.stage(name)
         if name == "train" and (limited := seconds_allowed(job)):
             seconds = limited
             parts.append(f"candidates until {_duration(limited)} are over")
@@ -59,7 +59,7 @@ def planned(job: Job, stage: str) -> np.ndarray:
 
     With networks as large as the mean of `job.archs`, and as the largest.
     """
-    macs = job.count(getattr(job.config, stage), job.archs).macs
+    macs = job.count(job.config.stage(stage), job.archs).macs
     steps = STEP_FORWARDS * _epochs(job, stage) * len(job.data.train)
     return steps * np.array([macs.mean(), macs.max()], np.float64)
 
@@ -84,7 +84,7 @@ def _network_epochs(job: Job, stage: str) -> float | None:
         return sum(float(c.macs) * c.epochs[-1] for c in job.trained if c.role == "winner")
     if stage not in ("tune", "augment") or job.winner is None:
         return None
-    config = getattr(job.config, stage)
+    config = job.config.stage(stage)
     epochs = len(job.policies) * config.epochs
     if stage == "tune":
         epochs = sum(entry["cost"] for entry in job.run.of_stage("tune", "segment"))
@@ -100,7 +100,7 @@ def _epochs(job: Job, stage: str) -> int:
         return config.tune.budget or config.tune.members * config.tune.epochs
     if stage == "augment":
         ways = len(config.augment.policies) + len(config.augment.search or ())
-        return ways * config.augment.epochs
+        return ways * config.stage(stage).epochs
     return config.finish.epochs
 
 

@@ -189,18 +189,19 @@ class AugmentConfig:
         search: policies that are searched and compared with them: pba | fast | dada
         beside: a fixed policy whose flips, shifts and the like surround those that are searched
         members: networks of a search's population
-        epochs: epochs of each training, of a search as of the comparison
+        epochs: epochs of each training, of a search as of the comparison; 0: half of those of stage
+            finish, since what augmentation is worth shows late
         batch_size: images a step
         channels: channels of the networks; null: those of stage finish
         cells: their cells in each stage; null: those of stage finish
         resolution: side of their images; null: that of stage finish
     """
 
-    policies: tuple[str, ...] = ("none", "flip_crop", "randaugment", "trivialaugment")
+    policies: tuple[str, ...] = ("none", "none:flip=0.5", "flip_crop", "trivialaugment")
     search: tuple[str, ...] | None = None
     beside: str = "flip_crop"
     members: PositiveInt = 8
-    epochs: PositiveInt = 6
+    epochs: NonNegativeInt = 0
     batch_size: PositiveInt = 64
     channels: PositiveInt | None = None
     cells: tuple[PositiveInt, ...] | None = None

@@ -149,6 +149,15 @@ def test_an_architecture_that_is_given_is_not_searched_for():
         build({"arch": "a", "pipeline": "rank,train"})
 
 
+def test_augmentation_is_searched_for_half_of_the_last_training():
+    config = build({"finish.epochs": 30})
+    assert config.augment.epochs == 0
+    assert config.stage("augment").epochs == 15
+    assert build({"finish.epochs": 1}).stage("augment").epochs == 1
+    assert build({"augment.epochs": 4}).stage("augment").epochs == 4
+    assert config.stage("finish") is config.finish
+
+
 def test_spellings_of_one_key():
     expected = {"train.batch_size": 3}
     for written in (

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxnas.augment import Policy, PolicyAugment, from_json, get_policy, stack, to_json
 from jaxnas.augment.search import SEARCHES, Found, Setting
+from jaxnas.config import AugmentConfig
 from jaxnas.report import ComparedPolicy
 from jaxnas.stages.job import Job
 from jaxnas.stages.plan import finish_plan, named_policy
@@ -21,7 +22,7 @@ def augment(job: Job) -> None:
     Searched policies are found first, each journalled; then all are compared by as many copies of the
     winner, trained together from the same weights on the same order of images.
     """
-    config = job.config.augment
+    config: AugmentConfig = job.config.stage("augment")
     found: dict[str, Found | None] = {name: _named(name) for name in config.policies}
     found |= {name: _searched(job, name) for name in config.search or ()}
     names = list(found)
@@ -71,7 +72,7 @@ def _searched(job: Job, name: str) -> Found:
         return Found(
             from_json(json.dumps(done[-1]["found"])), stack(schedule) if schedule else None
         )
-    config = job.config.augment
+    config: AugmentConfig = job.config.stage("augment")
     assert job.winner is not None
     plan = finish_plan(job, config.members, policy=get_policy("none"))
     network = job.network(config, int(job.space.shape_classes(job.winner[None])[0]))

@@ -16,7 +16,6 @@ SMALL = [
     "train.baselines=0",
     "tune.epochs=1",
     "tune.members=2",
-    "augment.epochs=1",
     "augment.policies=none,flip_crop",
     "finish.epochs=2",
     "channels=4",
