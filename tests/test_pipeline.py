@@ -57,6 +57,16 @@ class TestWhole:
         assert len({len(v) for v in values["tuned"].values()} - {1, 2}) == 0
         assert values["policy"] in ("none", "flip_crop", "pba")
         assert list(values["seconds"]) == ["rank", "train", "tune", "augment", "finish", "export"]
+        # Of 150 images: two candidates for 2 epochs each; the winner by 2 members for 2 epochs, with 3
+        # policies for 2, and at last for 2; a step is three forward passes.
+        candidates = [c.macs for c in undisturbed.trained if c.role == "candidate"]
+        images, macs = 3 * len(_held().train), values["macs"]
+        assert values["multiply_adds"] == {
+            "train": images * 2 * sum(candidates),
+            "tune": images * 4 * macs,
+            "augment": images * 6 * macs,
+            "finish": images * 2 * macs,
+        }
         schedule = json.loads((folder / "schedule.json").read_text())
         assert [sum(e["which"]) * e["units"] for e in schedule["events"]] == [2, 2]
 
@@ -71,9 +81,8 @@ class TestWhole:
     def test_the_exported_network_is_the_one_that_was_tested(self, undisturbed):
         classifier = jaxnas.load(undisturbed.exported)
         assert classifier.arch == undisturbed.arch
-        judged = np.mean(
-            classifier.predict(_test_images(undisturbed)[0]) == _test_images(undisturbed)[1]
-        )
+        x, y = _test_images()
+        judged = np.mean(classifier.predict(x) == y)
         assert judged == pytest.approx(undisturbed.test_accuracy)
 
     def test_finish_trains_with_what_was_found(self, tmp_path):
@@ -93,10 +102,14 @@ class TestWhole:
         np.testing.assert_allclose(mine.train_loss, theirs.train_loss, rtol=1e-4)
 
 
-def _test_images(result):
+def _held():
     from jaxnas.data.load import from_arrays
 
-    held = from_arrays(*data(), split_seed=0, val_fraction=0.2, test_fraction=0.2)
+    return from_arrays(*data(), split_seed=0, val_fraction=0.2, test_fraction=0.2)
+
+
+def _test_images():
+    held = _held()
     return held.test.x, np.array(held.class_names)[held.test.y]
 
 
@@ -178,7 +191,7 @@ class TestObjective:
         values = result.values
         entries = [e for e in journal_of(result.directory) if e["unit"] == "epoch"]
         assert all("val_metric" in e for e in entries)
-        x, y = _test_images(result)
+        x, y = _test_images()
         found = jaxnas.load(result.exported).predict(x)
         assert values["test_metric"] == pytest.approx(balanced_accuracy_score(y, found))
         assert values["val_metric"] == pytest.approx(entries[-1]["val_metric"][0])

@@ -84,6 +84,7 @@ def test_figures_of_the_winner(page):
         "16 of them trained",
         "1 min 3 s",
         "17.0 s",
+        "1.26 T multiply-adds",
     ):
         assert figure in page.text.replace("\xa0", " ")
     assert "python -m jaxnas.search --space nasbench201 --out 'my run'" in page.text
