@@ -6,9 +6,10 @@
 Each variant is a search of its own (`jaxnas.search`) with the same stages, sizes and epochs, in a
 directory OUT/VARIANT-SEED that an interrupted benchmark goes on from. `resnet20` and `random_cell`, which
 search no architecture, are finished for as many epochs as make up the multiply-adds of `full` with the
-same seed (`--plain`: for as many epochs as `full`). Further words KEY=VALUE are keys of the
-configuration for all of them. On digits a support vector machine and 3 nearest neighbours are printed
-beside.
+same seed (`--plain`: for as many epochs as `full`). `no_tune`, `no_augment` and `neither` take what the
+search of `full` with the same seed found, where that is there, which they would find again. Further
+words KEY=VALUE are keys of the configuration for all of them. On digits a support vector machine and 3
+nearest neighbours are printed beside.
 """
 
 import argparse
@@ -39,24 +40,36 @@ RESIDUAL = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip
 """A residual block of two convolutions as a cell of NAS-Bench-201; three in each stage make ResNet-20."""
 
 
-def variant(name: str, seed: int) -> dict[str, Any]:
-    """The keys of the configuration that a variant differs by."""
-    tuned = ["tune", "augment", "finish"]
+LEFT_OUT = {
+    "full": (),
+    "no_tune": ("tune",),
+    "no_augment": ("augment",),
+    "neither": ("tune", "augment"),
+}
+"""The stages that variants of the pipeline leave out."""
+
+
+def variant(name: str, seed: int, full: Path) -> dict[str, Any]:
+    """The keys of the configuration that a variant differs by, `full` being the run of that variant."""
     if name == "random_cell":
         space = get_space("nasbench201")
         drawn = space.sample(jax.random.key(seed), 100)
         arch = space.to_string(drawn[space.connected(drawn)][0])
-        return {"arch": arch, "pipeline": tuned}
+        return {"arch": arch, "pipeline": STAGES[2:]}
     if name == "resnet20":
-        return {"arch": RESIDUAL, "pipeline": tuned, "channels": 16, "cells": [3, 3, 3]}
+        return {"arch": RESIDUAL, "pipeline": STAGES[2:], "channels": 16, "cells": [3, 3, 3]}
     if name == "random_search":
-        return {"pipeline": list(STAGES), "proxies": "params", "train.strategy": "random"}
-    left = {"full": (), "no_tune": ("tune",), "no_augment": ("augment",)}
-    left["neither"] = ("tune", "augment")
-    if name not in left:
-        known = [*left, "random_cell", "resnet20", "random_search"]
-        raise unknown("variant", name, known)
-    return {"pipeline": [s for s in STAGES if s not in left[name]]}
+        return {"pipeline": STAGES, "proxies": "params", "train.strategy": "random"}
+    if name not in LEFT_OUT:
+        raise unknown("variant", name, [*LEFT_OUT, *FIXED, "random_search"])
+    stages = [s for s in STAGES if s not in LEFT_OUT[name]]
+    if name == "full" or not (full / "result.json").is_file():
+        return {"pipeline": stages}
+    return {"pipeline": stages[2:], "arch": _result(full)["arch"]}
+
+
+def _result(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "result.json").read_text())
 
 
 def paid_alike(asked: dict[str, Any], full: Path) -> dict[str, Any]:
@@ -67,13 +80,12 @@ def paid_alike(asked: dict[str, Any], full: Path) -> dict[str, Any]:
     Raises:
         InputError: the run directory `full` is not there or not finished.
     """
-    path = full / "result.json"
-    if not path.is_file():
+    if not (full / "result.json").is_file():
         raise InputError(
-            f"{path} is not there, whose multiply-adds fixed networks get; let full be the first of "
-            "--variants, or say --plain."
+            f"{full}/result.json is not there, whose multiply-adds fixed networks get; let full be the "
+            "first of --variants, or say --plain."
         )
-    budget = sum(json.loads(path.read_text())["multiply_adds"].values())
+    budget = sum(_result(full)["multiply_adds"].values())
     augmented = build(flatten(asked)).stage("augment").epochs
     keys = {"augment.epochs": augmented, "finish.epochs": 1}
     config = build(flatten(asked | keys))
@@ -127,9 +139,10 @@ def _rows(args: argparse.Namespace) -> list[dict[str, Any]]:
         for seed in map(int, args.seeds.split(",")):
             out = Path(args.out, f"{name}-{seed}")
             resume = (out / "config.yaml").is_file()
-            asked = {"data": args.data, "seed": seed, **common} | variant(name, seed)
+            full = Path(args.out, f"full-{seed}")
+            asked = {"data": args.data, "seed": seed, **common} | variant(name, seed, full)
             if name in FIXED and not args.plain:
-                asked |= paid_alike(asked, Path(args.out, f"full-{seed}"))
+                asked |= paid_alike(asked, full)
             asked |= {"out": str(out), "resume": resume}
             result = run_search(flatten(asked)).values
             seconds = {k: v["run"] + v["compile"] for k, v in result["seconds"].items()}

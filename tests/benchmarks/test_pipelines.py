@@ -61,6 +61,17 @@ def test_what_is_finished_is_not_run_again(given, capsys):
     assert json.loads((given[1] / "results.json").read_text()) == [before]
 
 
+def test_without_a_stage_the_search_is_not_done_again(given, capsys):
+    assert run(given, "full,neither") == 0
+    full, neither = json.loads((given[1] / "results.json").read_text())
+    assert neither["arch"] == full["arch"]
+    assert {"tune", "augment", "finish"} <= set(full)
+    stages = json.loads((given[1] / "neither-0" / "result.json").read_text())["multiply_adds"]
+    assert list(stages) == ["finish"]
+    whole = pipelines.variant("neither", 1, given[1] / "full-1")
+    assert whole == {"pipeline": ["rank", "train", "finish"]}
+
+
 def test_unknown_variants_and_keys_are_refused(given, capsys):
     assert run(given, "ful") == 2
     assert "full" in capsys.readouterr().err
