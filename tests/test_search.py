@@ -35,8 +35,8 @@ def ranking(run) -> pd.DataFrame:
 def test_result_json_holds_what_is_promised(run, space):
     result = result_of(run)
     assert set(result) == {
-        *("arch", "index", "val_accuracy", "test_accuracy", "params", "macs", "seed", "versions"),
-        "config",
+        *("arch", "index", "val_accuracy", "test_accuracy", "params", "macs", "multiply_adds"),
+        *("seed", "versions", "config"),
     }
     arch = space.from_string(result["arch"])[None]
     assert space.index(arch) == result["index"]
@@ -45,6 +45,7 @@ def test_result_json_holds_what_is_promised(run, space):
     config = build(parse(FLAGS) or {})
     assert result["config"] == json.loads(json.dumps(to_dict(config)))
     assert result["seed"] == 0
+    assert list(result["multiply_adds"]) == ["train", "finish"]
     assert {"jaxnas", "jax", "flax", "python"} <= result["versions"].keys()
     whole = json.loads((run / "result.json").read_text())
     assert whole["device"].startswith("cpu: ")
