@@ -86,8 +86,12 @@ def paid_alike(asked: dict[str, Any], full: Path) -> dict[str, Any]:
             "first of --variants, or say --plain."
         )
     budget = sum(_result(full)["multiply_adds"].values())
-    augmented = build(flatten(asked)).stage("augment").epochs
-    keys = {"augment.epochs": augmented, "finish.epochs": 1}
+    alike = build(flatten(asked))
+    keys = {
+        "tune.confirm": alike.stage("tune").confirm,
+        "augment.epochs": alike.stage("augment").epochs,
+        "finish.epochs": 1,
+    }
     config = build(flatten(asked | keys))
     space, unused = get_space(config.space), cast(Any, None)
     job = Job(config, space, load(config.data.source), unused, Screen(quiet=True), unused)

@@ -83,10 +83,12 @@ class SearchConfig:
         return tuple(s for s in PRESETS[self.preset] if not (found and s in ("rank", "train")))
 
     def stage(self, name: str) -> Any:
-        """The section of a stage, with the epochs of stage augment where it names none."""
-        section = getattr(self, name)
+        """The section of a stage, with epochs in place of those that stage finish's stand for."""
+        section, half = getattr(self, name), max(1, self.finish.epochs // 2)
         if name == "augment" and not section.epochs:
-            return replace(section, epochs=max(1, self.finish.epochs // 2))
+            return replace(section, epochs=half)
+        if name == "tune" and section.confirm is None:
+            return replace(section, confirm=half)
         return section
 
 

@@ -28,15 +28,12 @@ def cost_sentence(job: Job) -> str:
     for name in TRAINING[1:]:
         if name not in job.config.active_stages:
             continue
-        config = job.config.stage(name)
         if name == "train" and (limited := seconds_allowed(job)):
             seconds = limited
             parts.append(f"candidates until {_duration(limited)} are over")
             continue
-        epochs = _epochs(job, name)
         total += planned(job, name)
-        n = epochs // config.epochs
-        parts.append(f"{n if epochs == n * config.epochs else 1} x {config.epochs} epochs")
+        parts += [f"{n} x {epochs} epochs" for n, epochs in _trainings(job, name)]
     repeats = job.recipe.repeats
     scored = f"{len(job.archs):,} architectures to score without training"
     scored += f", {repeats} times each" if repeats > 1 else ""
@@ -60,7 +57,8 @@ def planned(job: Job, stage: str) -> np.ndarray:
     With networks as large as the mean of `job.archs`, and as the largest.
     """
     macs = job.count(job.config.stage(stage), job.archs).macs
-    steps = STEP_FORWARDS * _epochs(job, stage) * len(job.data.train)
+    epochs = sum(n * each for n, each in _trainings(job, stage))
+    steps = STEP_FORWARDS * epochs * len(job.data.train)
     return steps * np.array([macs.mean(), macs.max()], np.float64)
 
 
@@ -88,20 +86,21 @@ def _network_epochs(job: Job, stage: str) -> float | None:
     epochs = len(job.policies) * config.epochs
     if stage == "tune":
         epochs = sum(entry["cost"] for entry in job.run.of_stage("tune", "segment"))
+        epochs += 2 * len(job.run.of_stage("tune", "epoch"))
     return float(job.count(config, job.winner[None]).macs[0]) * epochs
 
 
-def _epochs(job: Job, stage: str) -> int:
-    """Epochs of all networks together that a stage trains at most, searches of policies apart."""
-    config = job.config
+def _trainings(job: Job, stage: str) -> list[tuple[int, int]]:
+    """How many networks a stage trains at most and for how many epochs, searches of policies apart."""
+    config = job.config.stage(stage)
     if stage == "train":
-        return expected_trainings(job) * config.train.epochs
+        return [(expected_trainings(job), config.epochs)]
     if stage == "tune":
-        return config.tune.budget or config.tune.members * config.tune.epochs
+        tried = (1, config.budget) if config.budget else (config.members, config.epochs)
+        return [tried, *([(2, config.confirm)] if config.confirm else [])]
     if stage == "augment":
-        ways = len(config.augment.policies) + len(config.augment.search or ())
-        return ways * config.stage(stage).epochs
-    return config.finish.epochs
+        return [(len(config.policies) + len(config.search or ()), config.epochs)]
+    return [(1, config.epochs)]
 
 
 def _multiply_adds_per_second(job: Job) -> float:

@@ -159,6 +159,9 @@ class TuneConfig:
         members: networks in the population
         epochs: epochs of a full training
         budget: epochs of all members together; null: members times epochs
+        confirm: epochs for which what was found is at last trained beside what stage finish would take
+            without it, the better being kept, since short trainings mislead; 0: it is not; null: half of
+            those of stage finish
         space: FILE.yaml of hyper-parameters, named as fields of jaxnas.training.hyper.Hyper; null:
             learning rate, weight decay, label smoothing and momentum
         storage: where Optuna's tuners keep their study, a URL; null: tune.sqlite3 in the run directory
@@ -172,6 +175,7 @@ class TuneConfig:
     members: PositiveInt = 8
     epochs: PositiveInt = 6
     budget: PositiveInt | None = None
+    confirm: NonNegativeInt | None = None
     space: str | None = None
     storage: str | None = None
     batch_size: PositiveInt = 64

@@ -149,8 +149,11 @@ def test_an_architecture_that_is_given_is_not_searched_for():
         build({"arch": "a", "pipeline": "rank,train"})
 
 
-def test_augmentation_is_searched_for_half_of_the_last_training():
+def test_augmentation_and_what_was_tuned_are_tried_for_half_of_the_last_training():
     config = build({"finish.epochs": 30})
+    assert config.tune.confirm is None
+    assert config.stage("tune").confirm == 15
+    assert build({"tune.confirm": 0}).stage("tune").confirm == 0
     assert config.augment.epochs == 0
     assert config.stage("augment").epochs == 15
     assert build({"finish.epochs": 1}).stage("augment").epochs == 1

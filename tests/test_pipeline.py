@@ -57,13 +57,13 @@ class TestWhole:
         assert len({len(v) for v in values["tuned"].values()} - {1, 2}) == 0
         assert values["policy"] in ("none", "flip_crop", "pba")
         assert list(values["seconds"]) == ["rank", "train", "tune", "augment", "finish", "export"]
-        # Of 150 images: two candidates for 2 epochs each; the winner by 2 members for 2 epochs, with 3
-        # policies for 2, and at last for 2; a step is three forward passes.
+        # Two candidates for 2 epochs each; the winner by 2 members for 2 and twice for 1 to confirm, with
+        # 3 policies for 2, and at last for 2; a step is three forward passes.
         candidates = [c.macs for c in undisturbed.trained if c.role == "candidate"]
         images, macs = 3 * len(_held().train), values["macs"]
         assert values["multiply_adds"] == {
             "train": images * 2 * sum(candidates),
-            "tune": images * 4 * macs,
+            "tune": images * 6 * macs,
             "augment": images * 6 * macs,
             "finish": images * 2 * macs,
         }
@@ -73,6 +73,7 @@ class TestWhole:
     def test_the_journal_has_each_unit_once(self, undisturbed):
         units = [(e["stage"], e["unit"]) for e in journal_of(undisturbed.directory)]
         assert units.count(("tune", "segment")) == 2
+        assert units.count(("tune", "epoch")) == 1
         assert units.count(("augment", "found")) == 1
         assert units.count(("augment", "epoch")) == 2
         assert units.count(("finish", "epoch")) == 2
@@ -117,6 +118,7 @@ PLACES = [
     ("record", "tune segment", 1, False),
     ("record", "tune segment", 1, True),
     ("save_state", "tune 2", 1, True),
+    ("record", "tune epoch", 1, True),
     ("record", "augment found", 1, True),
     ("record", "augment epoch", 1, True),
     ("record", "finish epoch", 1, False),
@@ -161,11 +163,37 @@ class TestAlone:
             "      type: FLOAT\n"
             "      range: [0.5, 0.9]\n"
         )
-        tune = {"tuner": "random", "members": 2, "epochs": 1, "space": str(space)}
+        tune = {"tuner": "random", "members": 2, "epochs": 1, "confirm": 0, "space": str(space)}
         result = run(tmp_path / "run", arch=ARCH, pipeline=["tune", "finish"], tune=tune)
         (ema,) = result.values["tuned"]["ema"]
         assert 0.5 <= ema <= 0.9
         assert result.test_accuracy is not None
+
+    @pytest.mark.parametrize("confirm", [0, 8])
+    def test_what_is_tuned_is_kept_where_it_is_better_than_what_is_configured(
+        self, tmp_path, confirm
+    ):
+        space = tmp_path / "space.yaml"
+        key = "key: learning_rate, type: FLOAT, range: [1.0e-9, 2.0e-9]"
+        space.write_text(f"search_space: {{hyperparameters: [{{{key}}}]}}\n")
+        tune = {
+            "tuner": "random",
+            "members": 2,
+            "epochs": 1,
+            "confirm": confirm,
+            "space": str(space),
+        }
+        result = run(tmp_path / "run", arch=ARCH, pipeline=["tune"], tune=tune)
+        (rate,) = result.values["tuned"]["learning_rate"]
+        page = (result.directory / "report.html").read_text()
+        if confirm:
+            assert rate == pytest.approx(0.1)
+            assert "the latter is taken" in page
+            (last,) = [e for e in journal_of(result.directory) if e.get("epoch") == confirm]
+            assert last["val_metric"][0] < last["val_metric"][1], last
+        else:
+            assert rate < 1e-8
+            assert "the latter is taken" not in page
 
     def test_tune_alone_says_what_it_found(self, tmp_path):
         result = run(tmp_path / "run", arch=ARCH, pipeline=["tune"])

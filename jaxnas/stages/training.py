@@ -6,7 +6,7 @@ from functools import partial
 import jax
 import numpy as np
 
-from jaxnas.config import AugmentConfig, FinishConfig, TrainConfig
+from jaxnas.config import AugmentConfig, FinishConfig, TrainConfig, TuneConfig
 from jaxnas.console import Bar
 from jaxnas.network import Network
 from jaxnas.runs import numbers
@@ -20,6 +20,9 @@ from jaxnas.training.population import (
     init_population,
     train_population,
 )
+
+type TrainingSection = TrainConfig | TuneConfig | AugmentConfig | FinishConfig
+"""A section that says how long networks are trained."""
 
 type Curves = list[EpochMetrics]
 """The metrics of each epoch, in order."""
@@ -41,7 +44,7 @@ class Trained:
 def train_resumably(
     job: Job,
     stage: str,
-    config: TrainConfig | AugmentConfig | FinishConfig,
+    config: TrainingSection,
     archs: np.ndarray,
     plan: Plan,
     *,
@@ -87,7 +90,7 @@ def train_resumably(
 
 
 def _programs(
-    job: Job, config: TrainConfig | AugmentConfig | FinishConfig, archs: np.ndarray
+    job: Job, config: TrainingSection, archs: np.ndarray
 ) -> tuple[np.ndarray, dict[int, Network]]:
     """The shape class of each architecture and the network of each class.
 
@@ -106,7 +109,7 @@ class _Program:
 
     job: Job
     stage: str
-    config: TrainConfig | AugmentConfig | FinishConfig
+    config: TrainingSection
     network: Network
     rows: np.ndarray
     plan: Plan
@@ -181,13 +184,13 @@ class _Program:
         )
 
 
-def _rungs(config: TrainConfig | AugmentConfig | FinishConfig, n: int) -> tuple[Rung, ...]:
+def _rungs(config: TrainingSection, n: int) -> tuple[Rung, ...]:
     """Those of one program's candidates: each shape class is halved by itself."""
     eta = config.halving if isinstance(config, TrainConfig) else 0
     return halving_rungs(n, config.epochs, eta=eta) if eta else ()
 
 
-def _measure(config: TrainConfig | AugmentConfig | FinishConfig) -> str:
+def _measure(config: TrainingSection) -> str:
     return config.measure if isinstance(config, TrainConfig) else "last_seen"
 
 

@@ -1,28 +1,33 @@
 """Stage 3: the winner's hyper-parameters are searched, the trials being members of one population."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxnas.config import TuneConfig
 from jaxnas.errors import InputError
 from jaxnas.hpo import Done, Space, Tuner, get_tuner, log_uniform, run, uniform
 from jaxnas.hpo.study import StudyTuner
 from jaxnas.hpo.training_trials import Progress, TrainingTrials, with_values
 from jaxnas.report import TunedMember
 from jaxnas.runs import numbers
+from jaxnas.stages.candidates import merit
 from jaxnas.stages.job import Job
 from jaxnas.stages.plan import configured, finish_plan
+from jaxnas.stages.training import train_resumably
 from jaxnas.training.hyper import Hyper
+from jaxnas.training.layout import Layout
 
 RATES = {"sgd": (0.01, 0.5), "adamw": (3e-4, 1e-2)}
 """Learning rates that are searched, by optimizer."""
 
 
 def tune(job: Job) -> None:
-    """Fills `job.tuned`, the values by unit of the best member's line, and `job.trials`.
+    """Fills `job.tuned`, the values by unit of the best member's line or what is configured, and
+    `job.trials`.
 
     Each segment of the tuner is journalled with the fitness it led to, its state saved before; a run
     that is resumed tells the tuner again what the journal has, and goes on.
@@ -72,6 +77,42 @@ def tune(job: Job) -> None:
         f"Tuner {config.tuner} trained {config.members} members for {result.spent} epochs in all; "
         f"the best reached {result.fitness:.4f} with {said}."
     )
+    _confirm(job, job.tuned)
+
+
+def _confirm(job: Job, tuned: dict[str, np.ndarray]) -> None:
+    """Keeps what was found only if it is better than what is configured, in a longer training of both.
+
+    Both begin with the same weights and see the same images in the same order.
+    """
+    config: TuneConfig = job.config.stage("tune")
+    epochs = config.confirm or 0
+    if not epochs:
+        return
+    assert job.winner is not None
+    usual = configured(job.config.finish, 1)._asdict()
+    plain = {name: np.asarray(usual[name], np.float32) for name in tuned}
+
+    def at(epoch: int, hyper: Hyper) -> Hyper:
+        both = {k: np.append(getattr(hyper, k)[:1], v).astype(np.float32) for k, v in plain.items()}
+        return hyper._replace(**both)
+
+    trained = train_resumably(
+        job,
+        "tune",
+        replace(config, epochs=epochs),
+        np.repeat(job.winner[None], 2, axis=0),
+        finish_plan(job, 2, epochs=epochs, then=at)._replace(patience=0),
+        capacity=Layout.default().places(2),
+        batch="confirm",
+    )
+    found, own = (merit(trained.curves, i) for i in range(2))
+    kept = "it is taken" if found > own else "the latter is taken"
+    job.tuned = tuned if found > own else plain
+    job.notes.append(
+        f"Trained for {epochs} epochs, what was tuned reached {found[0]:.4f} and what is configured "
+        f"{own[0]:.4f}: {kept}."
+    )
 
 
 def tuner_of(job: Job) -> Tuner:
@@ -85,7 +126,7 @@ def tuner_of(job: Job) -> Tuner:
     if asked is None and tuner.storage:
         return tuner
     own = str(Path(job.run.directory) / "tune.sqlite3") if job.run else ""
-    return dataclasses.replace(tuner, storage=asked or own)
+    return replace(tuner, storage=asked or own)
 
 
 def check_study(job: Job) -> None:
