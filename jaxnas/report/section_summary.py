@@ -46,7 +46,7 @@ def settings(data: ReportData) -> list[tuple[str, str]]:
     result, found = data.result, []
     if tuned := result.get("tuned"):
         values = (f"{name} {_course(course)}" for name, course in tuned.items() if len(course))
-        found.append(("Tuned hyper-parameters", ", ".join(values)))
+        found.append(("Hyper-parameters taken", ", ".join(values)))
     if "policy" in result:
         found.append(("Augmentation", str(result["policy"])))
     if "export" in result:

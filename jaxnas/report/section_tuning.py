@@ -68,7 +68,7 @@ def _about_values(data: ReportData) -> str:
     if by_epoch(data.trials):
         return (
             "What each member was trained with, the stronger the shade the better it did among those as "
-            "long under way. The schedule that was found is drawn on top."
+            "long under way. What stage finish takes is drawn on top."
         )
     return "What came of each value that was tried; the best training has a star."
 

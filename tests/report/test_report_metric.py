@@ -52,7 +52,7 @@ def test_what_stages_left_stands_in_the_summary(demo, rank_only):
     result = demo.result | {"tuned": {"learning_rate": [0.25, 0.125], "momentum": [0.9, 0.9]}}
     found = dict(settings(dataclasses.replace(demo, result=result)))
     assert found == {
-        "Tuned hyper-parameters": "learning_rate 0.25 to 0.125, momentum 0.9",
+        "Hyper-parameters taken": "learning_rate 0.25 to 0.125, momentum 0.9",
         "Augmentation": "randaugment:n=2:m=9",
         "Exported to": "runs/digits/export",
     }
