@@ -341,7 +341,13 @@ def test_a_study_of_another_space_is_refused_before_anything_is_ranked(tmp_path)
 
 def test_another_run_of_the_same_seed_in_a_study_is_not_taken_for_this_one(tmp_path):
     pytest.importorskip("optuna")
-    tune = {"tuner": "tpe", "storage": str(tmp_path / "study.db"), "members": 2, "epochs": 1, "confirm": 0}
+    tune = {
+        "tuner": "tpe",
+        "storage": str(tmp_path / "study.db"),
+        "members": 2,
+        "epochs": 1,
+        "confirm": 0,
+    }
     for name in ("a", "b"):
         run(tmp_path / name, arch=ARCH, pipeline=["tune"], tune=tune)
         units = [e["unit"] for e in journal_of(tmp_path / name) if e["stage"] == "tune"]
