@@ -28,6 +28,7 @@ from jaxnas.augment import PolicyAugment, get_policy
 from jaxnas.backend import deal_out_over_cores, enable_compilation_cache
 from jaxnas.benchmarks.joint_cost import Task, affordable, spent
 from jaxnas.benchmarks.reduced import prepared, write_report
+from jaxnas.config import STAGES
 from jaxnas.data.load import load
 from jaxnas.errors import InputError
 from jaxnas.joint import JointEpoch, JointState, Settings
@@ -37,7 +38,6 @@ from jaxnas.search_spaces import get_space
 from jaxnas.spaces import Size
 from jaxnas.training.evaluation import evaluate_population
 
-STAGES = ("rank", "train", "tune", "augment", "finish")
 METHODS = ("stages", "diffautoml")
 
 
@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--budget", 16, "trainings of stage train"),
         ("--train-epochs", 3, "of each of them"),
         ("--tune-epochs", 6, "of each of 8 members"),
-        ("--augment-epochs", 6, "of each of 4 policies"),
+        ("--augment-epochs", 10, "of each of 4 policies"),
         ("--finish-epochs", 20, "of the winner"),
     ):
         add(name, type=int, default=value, help=f"{said} (default {value})")
@@ -129,7 +129,7 @@ def _staged(task: Task, seed: int, _: dict[str, Any]) -> dict[str, Any]:
         resume=(directory / "config.yaml").is_file(),
         quiet=True,
         seed=seed,
-        pipeline=",".join(STAGES),
+        pipeline=",".join(STAGES[:-1]),
         batch_size=args.batch_size,
         budget=args.budget,
         train={"epochs": args.train_epochs, "baselines": 0},

@@ -23,6 +23,8 @@ import jax
 import numpy as np
 import pandas as pd
 
+from jaxnas import config
+from jaxnas.benchmarks.reduced import RESIDUAL
 from jaxnas.benchmarks.speed.common import machine
 from jaxnas.config import build, flatten
 from jaxnas.console import Screen
@@ -30,16 +32,13 @@ from jaxnas.cost import planned
 from jaxnas.data.dataset import Dataset
 from jaxnas.data.load import load
 from jaxnas.errors import InputError, unknown
-from jaxnas.pipeline import run_search
+from jaxnas.pipeline import dataset, run_search
 from jaxnas.search_spaces import get_space
 from jaxnas.stages.job import Job
 
 FIXED = ("random_cell", "resnet20")
-STAGES = ("rank", "train", "tune", "augment", "finish")
-RESIDUAL = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
-"""A residual block of two convolutions as a cell of NAS-Bench-201; three in each stage make ResNet-20."""
-
-
+STAGES = config.STAGES[:-1]
+"""All but the export."""
 LEFT_OUT = {
     "full": (),
     "no_tune": ("tune",),
@@ -92,11 +91,11 @@ def paid_alike(asked: dict[str, Any], full: Path) -> dict[str, Any]:
         "augment.epochs": alike.stage("augment").epochs,
         "finish.epochs": 1,
     }
-    config = build(flatten(asked | keys))
-    space, unused = get_space(config.space), cast(Any, None)
-    job = Job(config, space, load(config.data.source), unused, Screen(quiet=True), unused)
-    assert config.arch is not None
-    job.archs = space.pruned(space.from_string(config.arch)[None])
+    fixed = build(flatten(asked | keys))
+    space, unused = get_space(fixed.space), cast(Any, None)
+    job = Job(fixed, space, dataset(None, fixed), unused, Screen(quiet=True), unused)
+    assert fixed.arch is not None
+    job.archs = space.pruned(space.from_string(fixed.arch)[None])
     before = sum(planned(job, stage)[0] for stage in ("tune", "augment"))
     return keys | {"finish.epochs": max(1, int((budget - before) // planned(job, "finish")[0]))}
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from jaxnas.backend import deal_out_over_cores, enable_compilation_cache
-from jaxnas.benchmarks.reduced import prepared
+from jaxnas.benchmarks.reduced import RESIDUAL, prepared
 from jaxnas.benchmarks.speed.common import machine
 from jaxnas.data.load import load
 from jaxnas.errors import InputError
@@ -30,15 +30,13 @@ from jaxnas.search_spaces import get_space
 from jaxnas.stages.tune import usual_space
 from jaxnas.training.hyper import Hyper
 
-ARCH = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m jaxnas.benchmarks.tuning")
     add = parser.add_argument
     add("--data", default="digits", help="as `jaxnas.search --data`")
-    add("--arch", default=ARCH, help="of NAS-Bench-201; default: a residual block")
+    add("--arch", default=RESIDUAL, help="of NAS-Bench-201; default: a residual block")
     add("--tuners", default="random@8,asha@8,bohb@8,pbt@8,pb2@8,pbt@4,pb2@4")
     add("--budget", type=int, default=64, help="epochs of all members together (default 64)")
     add("--seeds", default="0,1,2,3,4")

@@ -93,7 +93,7 @@ def run_search(
     space = space or get_space(config.space)
     get_proxies(resolve(config.rank.proxies or space.default_proxies, config.rank.combine).proxies)
     screen = Screen(quiet=quiet)
-    loaded = _dataset(data, config)
+    loaded = dataset(data, config)
     backend.deal_out_over_cores()
     backend.enable_compilation_cache()
     if sentence := backend.unused_accelerator():
@@ -185,7 +185,8 @@ def _resumed(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig:
     return replace(before, out=config.out, resume=True)
 
 
-def _dataset(data: Any, config: SearchConfig) -> Dataset:
+def dataset(data: Any, config: SearchConfig) -> Dataset:
+    """The data of a search: what the configuration names, unless it is given as an object."""
     if isinstance(data, Dataset):
         return data
     options = config.data

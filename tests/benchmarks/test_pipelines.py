@@ -20,6 +20,7 @@ SMALL = [
     "finish.epochs=2",
     "channels=4",
     "batch_size=16",
+    "data.val_fraction=0.4",
 ]
 
 
