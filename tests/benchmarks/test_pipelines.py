@@ -1,11 +1,14 @@
 """The pipeline beside fixed networks: who gets how much, and what is printed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxnas.benchmarks import pipelines
+from jaxnas.search_spaces import get_space
+from jaxnas.spaces import Size
 
 SMALL = [
     "proxies=params",
@@ -51,6 +54,22 @@ def test_a_fixed_network_gets_the_multiply_adds_of_the_whole_pipeline(given, cap
     assert epochs > 2
     assert full["T multiply-adds"] - epoch < fixed["T multiply-adds"] <= full["T multiply-adds"]
     assert "random_cell    test" in capsys.readouterr().out
+
+
+def test_a_fixed_network_that_costs_more_is_finished_as_long(given):
+    keys = {"data": given[0][1], **dict(word.split("=", 1) for word in SMALL)}
+    asked = keys | pipelines.variant("resnet20", 0, given[1] / "full-0")
+    assert pipelines.paid_alike(asked, given[1] / "full-0")["finish.epochs"] == 2
+
+
+def test_the_residual_network_has_the_size_of_the_published_one():
+    asked = pipelines.variant("resnet20", 0, Path("full-0"))
+    space = get_space("nasbench201")
+    size = Size(channels=asked["channels"], cells=tuple(asked["cells"]), resolution=32)
+    archs = space.pruned(space.from_string(asked["arch"])[None])
+    network = space.network(size, classes=10)
+    params = int(network.count(space.rows(archs)).params[0])
+    assert params == pytest.approx(270_000, rel=0.02)  # arXiv:1512.03385, table 6: 0.27M
 
 
 def test_what_is_finished_is_not_run_again(given, capsys):
