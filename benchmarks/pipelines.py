@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from jaxnas import config
+from jaxnas.backend import deal_out_over_cores
 from jaxnas.benchmarks.reduced import RESIDUAL
 from jaxnas.benchmarks.speed.common import machine
 from jaxnas.config import build, flatten
@@ -128,6 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("keys", nargs="*", metavar="KEY=VALUE", help="of the configuration")
     args = parser.parse_args(argv)
+    deal_out_over_cores()  # before a fixed network is sampled and counted, which is on one device
     try:
         rows = _rows(args)
     except InputError as error:
