@@ -6,10 +6,10 @@
 Each variant is a search of its own (`jaxnas.search`) with the same stages, sizes and epochs, in a
 directory OUT/VARIANT-SEED that an interrupted benchmark goes on from. `resnet20` and `random_cell`, which
 search no architecture, are finished for as many epochs as make up the multiply-adds of `full` with the
-same seed, and for no fewer than `full` (`--plain`: for as many). `no_tune`, `no_augment` and `neither` take what the
-search of `full` with the same seed found, where that is there, which they would find again. Further
-words KEY=VALUE are keys of the configuration for all of them. On digits a support vector machine and 3
-nearest neighbours are printed beside.
+same seed, and for no fewer than `full` (`--plain`: for as many). `no_tune`, `no_augment` and `neither`
+take what the search of `full` with the same seed found, where that is there, which they would find again.
+Further words KEY=VALUE are keys of the configuration for all of them. On digits a support vector machine
+and 3 nearest neighbours are printed beside.
 """
 
 import argparse

@@ -16,7 +16,7 @@ from jaxnas.export.intake import Intake
 from jaxnas.export.model import Images, Model
 from jaxnas.export.places import found_space
 from jaxnas.export.weights import load_weights
-from jaxnas.export.write import WEIGHTS, sha256
+from jaxnas.export.write import MODEL, WEIGHTS, sha256
 from jaxnas.network import Network, Variables
 from jaxnas.spaces import SearchSpace
 
@@ -139,7 +139,7 @@ def load(
 
 
 def _model(folder: Path) -> Model:
-    path = folder / "model.json"
+    path = folder / MODEL
     if not folder.is_dir():
         raise missing(folder) if not folder.exists() else InputError(f"{folder} is no directory.")
     if not path.is_file():

@@ -109,8 +109,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
             self._files = {p.name: p.read_bytes() for p in exported.iterdir()}
             self._space = space
             self._classifier = load(exported, space=space)
-        # The images to choose by are no test.
-        self.result_ = {k: v for k, v in result.values.items() if not k.startswith("test_")}
+        self.result_ = dict(result.values)
         self.arch_ = result.arch
         return self
 
@@ -203,7 +202,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _dataset(x: np.ndarray, y: np.ndarray, classes: np.ndarray, *, seed: int) -> Dataset:
-    """Images to train on and to choose by; the latter stand where a test set would.
+    """Images to train on and to choose by, and none to test on.
 
     Of a class with one image that image is trained on, and none is there to choose by.
     """
@@ -218,4 +217,5 @@ def _dataset(x: np.ndarray, y: np.ndarray, classes: np.ndarray, *, seed: int) ->
     train = np.concatenate([rest[train], np.flatnonzero(single)])
     chosen = Split(x[rest[val]], y[rest[val]])
     mean, std = channel_statistics(x[train])
-    return Dataset("arrays", Split(x[train], y[train]), chosen, chosen, names, mean, std)
+    fit = Split(x[train], y[train])
+    return Dataset("arrays", fit, chosen, chosen, names, mean, std, tested=False)

@@ -1,44 +1,62 @@
 """TensorBoard event files beside the journal, by tensorboardX (extra `jaxnas[tensorboard]`)."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from jaxnas.errors import InputError
 
+UNITS = ("epoch", "segment", "test")
+MARKS = ("stage", "batch", "shape_class", "epoch")
+"""What says where an entry belongs, and is no figure."""
+
 
 class Events:
-    """Writes the figures of each journal entry as scalars, one a candidate."""
+    """Writes the figures of each journal entry as scalars, one a candidate.
 
-    def __init__(self, writer: Any) -> None:
+    `behind` are the entries of a run that goes on. The last of them is written again: the run may have
+    been killed between its journal and its events.
+    """
+
+    def __init__(self, writer: Any, behind: Sequence[Mapping[str, Any]] = ()) -> None:
         self._writer = writer
         self._steps: dict[str, int] = {}
+        for entry in behind[:-1]:
+            if entry["unit"] in UNITS:
+                self._step(entry)
+        for entry in behind[-1:]:
+            self.hear(entry)
 
     def hear(self, entry: Mapping[str, Any]) -> None:
-        """One entry of the journal: its lists of numbers are curves, at its epoch or its turn."""
-        if entry["unit"] not in ("epoch", "segment", "test"):
+        """One entry of the journal: its numbers and lists of numbers are curves, at its epoch or turn."""
+        if entry["unit"] not in UNITS:
             return
-        name = "/".join(str(entry[k]) for k in ("stage", "batch", "shape_class") if k in entry)
-        turn = self._steps[name] = self._steps.get(name, 0) + 1
-        step = int(entry.get("epoch", turn))
-        for key, values in entry.items():
-            if not isinstance(values, list):
-                continue
-            for i, value in enumerate(values):
+        name, step = self._step(entry)
+        for key, found in entry.items():
+            values = found if isinstance(found, list) else [found]
+            for i, value in enumerate(values if key not in MARKS else ()):
                 if isinstance(value, (int, float)) and math.isfinite(value):
                     label = f"{name}/{key}" + (f"/{i}" if len(values) > 1 else "")
                     self._writer.add_scalar(label, value, step)
         self._writer.flush()
+
+    def _step(self, entry: Mapping[str, Any]) -> tuple[str, int]:
+        name = "/".join(str(entry[k]) for k in MARKS if k in entry and k != "epoch")
+        turn = self._steps[name] = self._steps.get(name, 0) + 1
+        return name, int(entry.get("epoch", turn))
 
     def close(self) -> None:
         """No more entries."""
         self._writer.close()
 
 
-def event_writer(directory: str | Path) -> Events:
-    """A writer to `tensorboard/` in a run directory, which it makes with the first entry.
+def event_writer(
+    directory: str | Path,
+) -> Callable[[Sequence[Mapping[str, Any]]], Events]:
+    """What writes to `tensorboard/` in a run directory, made with the first entry, given those behind.
 
     Raises:
         InputError: tensorboardX is not installed.
@@ -50,7 +68,7 @@ def event_writer(directory: str | Path) -> Events:
             f"Event files need the package tensorboardX, which cannot be imported ({error}); install it "
             "with `pip install 'jaxnas[tensorboard]'`."
         ) from None
-    return Events(_Late(package, Path(directory) / "tensorboard"))
+    return partial(Events, _Late(package, Path(directory) / "tensorboard"))
 
 
 class _Late:

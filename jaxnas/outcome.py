@@ -12,7 +12,7 @@ from jaxnas.config import TRAINING
 from jaxnas.cost import multiply_adds
 from jaxnas.report import ReportData, TrainedCandidate, score_columns, write_report
 from jaxnas.stages.candidates import computed_once
-from jaxnas.stages.examples import augmented
+from jaxnas.stages.examples import augmented, policy_name
 from jaxnas.stages.export import place
 from jaxnas.stages.job import Job, Section
 from jaxnas.stages.limits import limits
@@ -155,9 +155,8 @@ def _found(job: Job) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if job.tuned is not None:
         found["tuned"] = {k: [float(f"{x:.8g}") for x in v] for k, v in job.tuned.items()}
-    chosen = [p.name for p in job.policies if p.chosen]
-    if chosen:
-        found["policy"] = chosen[0]
+    if (policy := policy_name(job)) is not None:
+        found["policy"] = policy
     if "export" in job.config.active_stages:
         found["export"] = str(place(job))
     return found

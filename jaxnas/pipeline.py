@@ -21,6 +21,7 @@ from jaxnas.data.dataset import Dataset
 from jaxnas.data.load import from_arrays, load
 from jaxnas.errors import InputError
 from jaxnas.events import event_writer
+from jaxnas.export.write import MODEL, sha256
 from jaxnas.outcome import conclude, print_outcome
 from jaxnas.proxies import get_proxies
 from jaxnas.proxies.presets import resolve
@@ -84,7 +85,7 @@ def run_search(
     `data` and `space` are objects in place of what the configuration names.
     """
     values = _located(values, PLACES if data is not None else (*PLACES, *DATA_PLACES))
-    config = build(values)
+    config = _absolute(build(values))
     if config.resume:
         config = _resumed(config, values)
     elif config.out is not None:
@@ -105,8 +106,9 @@ def run_search(
     check_limits(job)
     settings = to_dict(replace(config, out=None, resume=False))
     out = Path(config.out or _new_directory(space.name, loaded.name))
-    events = event_writer(out) if config.tensorboard else None
+    writer = event_writer(out) if config.tensorboard else None
     job.run = Run.open(out) if config.resume else Run.create(out, settings)
+    events = None if writer is None else writer(job.run.entries)
     if events is not None:
         job.run.listeners.append(events.hear)
     try:
@@ -168,6 +170,21 @@ def _located(values: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def _absolute(config: SearchConfig) -> SearchConfig:
+    """The same with full paths of the directory to come and of each policy that is a file."""
+
+    def full(name: str) -> str:
+        return str(Path(name).expanduser().absolute())
+
+    policies = tuple(full(p) if p.endswith(".json") else p for p in config.augment.policies)
+    place = None if config.export.dir is None else full(config.export.dir)
+    return replace(
+        config,
+        augment=replace(config.augment, policies=policies),
+        export=replace(config.export, dir=place),
+    )
+
+
 def _resumed(config: SearchConfig, values: Mapping[str, Any]) -> SearchConfig:
     """The configuration of the run in `--out`; what is given beside must be the same."""
     if config.out is None:
@@ -212,8 +229,8 @@ def dataset(data: Any, config: SearchConfig) -> Dataset:
 
 
 def _same_data(job: Job) -> None:
-    """A resumed run must see the images and the space it began with."""
-    fingerprint, space = job.data.fingerprint, _fingerprint(job.space)
+    """A resumed run must see the images, the space and the files it began with."""
+    fingerprint, space, files = job.data.fingerprint, _fingerprint(job.space), _files(job.config)
     for entry in job.run.of_stage("data", "loaded"):
         if entry.get("space", space) != space:
             raise InputError(
@@ -225,8 +242,13 @@ def _same_data(job: Job) -> None:
                 f"--resume: the run in {job.run.directory} began with other data than "
                 f"{job.data.name} holds now."
             )
+        for key, value in entry.get("files", files).items():
+            if files.get(key) != value:
+                raise InputError(
+                    f"--resume: {key} has changed since the run in {job.run.directory} began."
+                )
         return
-    job.run.record(stage="data", unit="loaded", fingerprint=fingerprint, space=space)
+    job.run.record(stage="data", unit="loaded", fingerprint=fingerprint, space=space, files=files)
 
 
 def _fingerprint(space: SearchSpace) -> str:
@@ -234,11 +256,28 @@ def _fingerprint(space: SearchSpace) -> str:
     return hashlib.sha256(repr(space.decisions).encode()).hexdigest()
 
 
+def _files(config: SearchConfig) -> dict[str, str]:
+    """SHA-256 of each file that the configuration names and a stage reads, by key and name."""
+    teacher = config.finish.teacher
+    named = [
+        ("tune.space", config.tune.space),
+        ("limits.latency_table", config.limits.latency_table),
+        # Which has those of the other files.
+        ("finish.teacher", None if teacher is None else str(Path(teacher, MODEL))),
+        *(("augment.policies", p) for p in config.augment.policies if p.endswith(".json")),
+    ]
+    if (config.finish.augment or "").endswith(".json"):
+        named.append(("finish.augment", config.finish.augment))
+    there = [(key, Path(name)) for key, name in named if name is not None]
+    return {f"{key} {path}": sha256(path) for key, path in there if path.is_file()}
+
+
 def _describe(data: Dataset) -> str:
     height, width = data.resolution
+    test = f"{len(data.test):,}" if data.tested else "no"
     return (
         f"{data.name}: {len(data.train):,} training, {len(data.val):,} validation and "
-        f"{len(data.test):,} test images of {height}x{width}x{data.channels}, "
+        f"{test} test images of {height}x{width}x{data.channels}, "
         f"{data.classes} classes"
     )
 

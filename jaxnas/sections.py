@@ -214,7 +214,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class FinishConfig:
-    """Finish: train the winner to the end; what stages tune and augment found goes before what is here.
+    """Finish: train the winner to the end; what stage tune found goes before what is here.
 
     Args:
         epochs: epochs of the winner

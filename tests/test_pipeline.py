@@ -1,6 +1,8 @@
 """The pipeline's later stages: tune, augment, finish and export, together, alone, killed and resumed."""
 
 import json
+import re
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -10,8 +12,18 @@ from searching import Killed, fewer, images, journal_of, kill_at, result_of
 from sklearn.metrics import balanced_accuracy_score
 
 import jaxnas
+from jaxnas.augment import get_policy, to_json
+from jaxnas.augment.search import SEARCHES, Found
+from jaxnas.backend import choices
+from jaxnas.config import build, flatten
+from jaxnas.console import Screen
+from jaxnas.data.load import from_arrays
 from jaxnas.errors import InputError
+from jaxnas.events import Events
 from jaxnas.search import main, search
+from jaxnas.search_spaces import get_space
+from jaxnas.stages.finish import _capacity
+from jaxnas.stages.job import Job
 
 SMALL = {
     "preset": "full",
@@ -104,8 +116,6 @@ class TestWhole:
 
 
 def _held():
-    from jaxnas.data.load import from_arrays
-
     return from_arrays(*data(), split_seed=0, val_fraction=0.2, test_fraction=0.2)
 
 
@@ -122,6 +132,7 @@ PLACES = [
     ("record", "augment found", 1, True),
     ("record", "augment epoch", 1, True),
     ("record", "finish epoch", 1, False),
+    ("record", "export written", 1, True),
     ("record", "export done", 1, False),
     ("write", "report.html", 1, False),
 ]
@@ -142,6 +153,65 @@ class TestKilled:
         assert found == expected
         a, b = (jaxnas.load(r.exported) for r in (undisturbed, resumed))
         assert_trees_equal(a.variables, b.variables)
+        assert not list(out.glob(".export*"))
+
+
+FINISH = import_module("jaxnas.stages.finish")  # the package has the function by that name
+LAST = {"arch": ARCH, "pipeline": ["finish", "export"]}
+UNUSUAL = {"metric": "balanced_accuracy", "class_weights": "balanced", "loss": "focal"}
+
+
+class TestResumed:
+    """What a run that goes on may find changed."""
+
+    def killed(self, out, what, *, after=False, **options):
+        with pytest.MonkeyPatch.context() as patch:
+            kill_at(patch, "record", what, after=after)
+            with pytest.raises(Killed):
+                run(out, **LAST | options)
+
+    def test_the_model_of_another_run_is_not_touched(self, tmp_path):
+        place = tmp_path / "model"
+        export = {"formats": ["safetensors"], "dir": str(place)}
+        self.killed(tmp_path / "a", "export written", export=export)
+        assert not place.exists()
+        run(tmp_path / "b", **LAST, export=export, seed=1)
+        theirs = (place / "model.json").read_bytes()
+        with pytest.raises(InputError, match="holds"):
+            run(tmp_path / "a", **LAST, export=export, resume=True)
+        assert (place / "model.json").read_bytes() == theirs
+
+    def test_its_export_is_where_it_was_meant_to_be(self, tmp_path, monkeypatch):
+        (tmp_path / "first").mkdir()
+        (tmp_path / "second").mkdir()
+        monkeypatch.chdir(tmp_path / "first")
+        self.killed(
+            tmp_path / "a", "export written", export={"formats": ["safetensors"], "dir": "model"}
+        )
+        monkeypatch.chdir(tmp_path / "second")
+        resumed = run(tmp_path / "a", resume=True)
+        assert resumed.exported == tmp_path / "first" / "model"
+        assert (resumed.exported / "model.json").is_file()
+        assert not list((tmp_path / "second").iterdir())
+
+    def test_a_file_that_was_read_may_not_change(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "mine.json").write_text(to_json(get_policy("flip_crop")))
+        self.killed(tmp_path / "a", "finish epoch", finish={"augment": "mine.json"})
+        (tmp_path / "mine.json").write_text(to_json(get_policy("none")))
+        with pytest.raises(InputError, match=r"--resume: finish\.augment .*mine\.json has changed"):
+            run(tmp_path / "a", resume=True)
+
+    def test_segments_of_other_values_are_refused(self, tmp_path):
+        asked = {"arch": ARCH, "pipeline": ["tune"]}
+        run(tmp_path / "a", **asked)
+        journal = tmp_path / "a" / "journal.jsonl"
+        entries = journal_of(tmp_path / "a")
+        first = next(e for e in entries if (e["stage"], e["unit"]) == ("tune", "segment"))
+        first["hyper"][1][0] += 0.01
+        journal.write_text("".join(json.dumps(e) + "\n" for e in entries))
+        with pytest.raises(InputError, match="Segment 1 of the journal trained other hyper-param"):
+            run(tmp_path / "a", **asked, resume=True)
 
 
 class TestAlone:
@@ -168,6 +238,48 @@ class TestAlone:
         (ema,) = result.values["tuned"]["ema"]
         assert 0.5 <= ema <= 0.9
         assert result.test_accuracy is not None
+
+    def test_stages_begin_with_what_the_architecture_brings(self, tmp_path, monkeypatch):
+        """The space describes a learning rate: tune compares with it, and policies are searched at it."""
+        described = tmp_path / "own.yaml"
+        described.write_text(
+            "model:\n"
+            "  modules: [net]\n"
+            "  net:\n"
+            "    type: ConvNet\n"
+            "    stem: {channels: 4}\n"
+            "    cells: [{name: only, block: conv, channels: 4}]\n"
+            "search_space:\n"
+            "  hyperparameters:\n"
+            "    - {key: net.only.kernel, type: INT_CAT, range: [1, 3]}\n"
+            "    - {key: trainer.lr, type: FLOAT_CAT, range: [0.03, 0.3]}\n"
+        )
+        tiny = tmp_path / "space.yaml"
+        key = "key: learning_rate, type: FLOAT, range: [1.0e-9, 2.0e-9]"
+        tiny.write_text(f"search_space: {{hyperparameters: [{{{key}}}]}}\n")
+        searched = []
+
+        def found(setting):
+            searched.append(np.asarray(setting.hyper.learning_rate).tolist())
+            return Found(get_policy("none"))
+
+        monkeypatch.setitem(SEARCHES, "pba", found)
+        tune = {"tuner": "random", "members": 2, "epochs": 1, "confirm": 4, "space": str(tiny)}
+        options = {k: v for k, v in SMALL.items() if k not in ("preset", "cells", "channels")}
+        result = search(
+            str(described),
+            data(),
+            out=tmp_path / "run",
+            quiet=True,
+            **options
+            | {
+                "arch": "net.only.kernel=3 trainer.lr=0.3",
+                "pipeline": ["tune", "augment"],
+                "tune": tune,
+            },
+        )
+        assert result.values["tuned"]["learning_rate"] == pytest.approx([0.3])
+        assert searched == [pytest.approx([0.3, 0.3])]
 
     @pytest.mark.parametrize("confirm", [0, 8])
     def test_what_is_tuned_is_kept_where_it_is_better_than_what_is_configured(
@@ -207,22 +319,83 @@ class TestAlone:
         assert {"rank", "train", "tune", "augment", "finish", "export", "objective"} <= set(written)
 
 
+def test_the_report_counts_a_sample_of_many_test_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(FINISH, "SHOWN", 20)
+    x, y = data(300)
+    order = np.argsort(y[150:], kind="stable")  # class by class, as folders are read
+    given = (x[:150], y[:150], x[150:][order], y[150:][order])
+    options = SMALL | {"arch": ARCH, "pipeline": ["finish"]}
+    search("nasbench201", given, out=tmp_path / "run", quiet=True, **options)
+    html = (tmp_path / "run" / "report.html").read_text()
+    assert "Of 20 test images, drawn from 150, " in html
+    assert set(re.findall(r"<title>(\d) taken for", html)) == set("012")
+
+
+@pytest.mark.parametrize(("platform", "places"), [("cpu", 2), ("tpu", 1)])
+def test_places_that_cost_are_not_left_empty(platform, places, monkeypatch):
+    made = choices(platform)
+    monkeypatch.setattr(FINISH, "choices", lambda: made)
+    config = build(
+        flatten({"channels": 4, "train.top": 2, "train.budget": 2, "train.baselines": 0})
+    )
+    space = get_space("nasbench201")
+    job = Job(config, space, _held(), None, Screen(quiet=True), None)
+    assert _capacity(job) == places
+
+
 class TestObjective:
     def test_metric_and_weights_hold_in_every_stage(self, tmp_path):
-        result = run(
-            tmp_path / "run",
-            metric="balanced_accuracy",
-            class_weights="balanced",
-            loss="focal",
-            pipeline=["rank", "train", "tune", "finish", "export"],
-        )
-        values = result.values
-        entries = [e for e in journal_of(result.directory) if e["unit"] == "epoch"]
-        assert all("val_metric" in e for e in entries)
-        x, y = _test_images()
-        found = jaxnas.load(result.exported).predict(x)
-        assert values["test_metric"] == pytest.approx(balanced_accuracy_score(y, found))
-        assert values["val_metric"] == pytest.approx(entries[-1]["val_metric"][0])
+        """Classes of 90, 40 and 20 images, of which a network of few steps takes the first for all."""
+        x, y = data(270)
+        counts = np.array([90, 40, 20])
+        rare = np.concatenate([np.flatnonzero(y == k)[:n] for k, n in enumerate(counts)])
+        results, losses = [], ({}, {})
+        for name, options, seen in zip("ab", (UNUSUAL, {}), losses, strict=True):
+            with pytest.MonkeyPatch.context() as patch:
+                fewer(patch, 60)
+                result = search(
+                    "nasbench201",
+                    (x[rare], y[rare]),
+                    out=tmp_path / name,
+                    quiet=True,
+                    **SMALL | options,
+                )
+            results.append(result)
+            for entry in journal_of(result.directory):
+                if entry["unit"] == "epoch":
+                    seen.setdefault(entry["stage"], []).append(entry)
+        mine, usual = losses
+        assert mine.keys() == usual.keys() == {"train", "tune", "augment", "finish"}
+        for stage, entries in mine.items():
+            assert any(e["val_metric"] != e["val_accuracy"] for e in entries), stage
+            assert all(e["val_metric"] == e["val_accuracy"] for e in usual[stage]), stage
+            assert entries[0]["train_loss"] != usual[stage][0]["train_loss"], stage
+        values = results[0].values
+        held = from_arrays(x[rare], y[rare], split_seed=0, val_fraction=0.2, test_fraction=0.2)
+        found = jaxnas.load(results[0].exported).predict(held.test.x)
+        names = np.array(held.class_names)[held.test.y]
+        assert values["test_metric"] == pytest.approx(balanced_accuracy_score(names, found))
+        assert values["val_metric"] == pytest.approx(mine["finish"][-1]["val_metric"][0])
+
+    def test_a_tuner_is_told_the_metric(self, tmp_path):
+        """With nothing learned all are taken for one class, of which accuracy and mean recall differ."""
+        x, y = data(150)
+        rare = np.flatnonzero((y == 0) | (np.arange(150) < 45))
+        tune = {"tuner": "random", "members": 2, "epochs": 1, "confirm": 0}
+        told = []
+        for name, options in (("a", {"metric": "balanced_accuracy"}), ("b", {})):
+            search(
+                "nasbench201",
+                (x[rare], y[rare]),
+                out=tmp_path / name,
+                quiet=True,
+                **SMALL
+                | {"arch": ARCH, "pipeline": ["tune"], "tune": tune, "batch_size": 16}
+                | options,
+            )
+            (entry,) = (e for e in journal_of(tmp_path / name) if e["stage"] == "tune")
+            told.append(entry["fitness"])
+        assert told[0] != told[1]
 
     def test_a_loss_of_ones_own(self, tmp_path, monkeypatch):
         (tmp_path / "my_losses.py").write_text(
@@ -297,6 +470,12 @@ class TestLastTraining:
         ({"augment": {"policies": ["flip_crop", "rand"]}}, "Unknown augmentation policy 'rand'"),
         ({"augment": {"search": ["pda"]}}, "Unknown search of policies 'pda'; did you mean"),
         ({"augment": {"policies": ["none", "none"]}}, "are not all different"),
+        ({"augment": {"policies": ["none", "absent.json"]}}, "absent.json"),
+        ({"augment": {"beside": "mine.json"}}, "Unknown augmentation policy 'mine.json'"),
+        (
+            {"finish": {"augment": "flip_crop"}},
+            "finish.augment is flip_crop, and stage augment would",
+        ),
         ({"finish": {"teacher": "nowhere"}}, "nowhere"),
         ({"export": {"formats": ["onx"]}}, "Unknown export format 'onx'; did you mean onnx"),
         ({"class_weights": "1,2"}, "expected 3 numbers above 0, one a class"),
@@ -321,6 +500,14 @@ def test_an_export_directory_in_use_costs_nothing(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("place", ["run", "."])
+def test_an_export_around_the_run_is_refused(tmp_path, place):
+    directory = tmp_path / "new" / place
+    with pytest.raises(InputError, match="would hold the run directory"):
+        run(tmp_path / "new" / "run", export={"dir": str(directory), "formats": ["safetensors"]})
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_study_of_another_space_is_refused_before_anything_is_ranked(tmp_path):
     pytest.importorskip("optuna")
     study = str(tmp_path / "study.db")
@@ -340,7 +527,7 @@ def test_a_study_of_another_space_is_refused_before_anything_is_ranked(tmp_path)
 
 
 def test_another_run_of_the_same_seed_in_a_study_is_not_taken_for_this_one(tmp_path):
-    pytest.importorskip("optuna")
+    optuna = pytest.importorskip("optuna")
     tune = {
         "tuner": "tpe",
         "storage": str(tmp_path / "study.db"),
@@ -351,17 +538,62 @@ def test_another_run_of_the_same_seed_in_a_study_is_not_taken_for_this_one(tmp_p
     for name in ("a", "b"):
         run(tmp_path / name, arch=ARCH, pipeline=["tune"], tune=tune)
         units = [e["unit"] for e in journal_of(tmp_path / name) if e["stage"] == "tune"]
-        assert units == ["segment"]
+        assert units == ["study", "segment"]
+    fitness = [journal_of(tmp_path / name)[-1]["fitness"] for name in ("a", "b")]
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'study.db'}")
+    trials = optuna.load_study(study_name="jaxnas", storage=storage).get_trials()
+    storage.remove_session()
+    storage.engine.dispose()
+    assert [t.value for t in trials] == pytest.approx([v for f in fitness for v in f])
 
 
-def test_event_files_have_the_curves(tmp_path):
-    pytest.importorskip("tensorboardX")
-    run(tmp_path / "run", arch=ARCH, pipeline=["finish"], tensorboard=True)
-    files = list((tmp_path / "run" / "tensorboard").iterdir())
-    assert len(files) == 1
-    written = files[0].read_bytes()
-    assert b"finish/train_loss" in written
-    assert b"finish/val_accuracy" in written
+class Written:
+    """A tensorboardX writer that remembers."""
+
+    def __init__(self):
+        self.points = []
+
+    def add_scalar(self, *point):
+        self.points.append(point)
+
+    def flush(self):
+        pass
+
+
+class TestEvents:
+    def test_files_have_the_curves(self, tmp_path):
+        pytest.importorskip("tensorboardX")
+        run(tmp_path / "run", arch=ARCH, pipeline=["finish"], tensorboard=True)
+        files = list((tmp_path / "run" / "tensorboard").iterdir())
+        assert len(files) == 1
+        written = files[0].read_bytes()
+        assert b"finish/train_loss" in written
+        assert b"finish/val_accuracy" in written
+
+    def test_a_resumed_run_goes_on_at_its_step_with_what_may_be_missing(self):
+        segment = {"stage": "tune", "unit": "segment", "cost": 4}
+        entries = [
+            {"stage": "rank", "unit": "rows", "score": [1.0]},
+            *({**segment, "fitness": [0.5 + k / 10, "nan"]} for k in range(3)),
+        ]
+        whole, second = Written(), Written()
+        heard = Events(whole)
+        for entry in entries:
+            heard.hear(entry)
+        Events(second, entries[:3]).hear(entries[3])
+        assert [p for p in whole.points if p[0].startswith("tune/fitness")] == [
+            ("tune/fitness/0", 0.5, 1),
+            ("tune/fitness/0", 0.6, 2),
+            ("tune/fitness/0", 0.7, 3),
+        ]
+        assert second.points == [p for p in whole.points if p[2] >= 2]
+
+    def test_numbers_are_curves_too(self):
+        written = Written()
+        Events(written).hear(
+            {"stage": "train", "unit": "epoch", "epoch": 7, "loss": 2.5, "arch": "|x|"}
+        )
+        assert written.points == [("train/loss", 2.5, 7)]
 
 
 def test_help_names_the_stages(capsys):

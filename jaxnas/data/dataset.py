@@ -48,6 +48,8 @@ class Dataset:
         mean, std: float32 `[C]`, of the training split only; on the 0..1 scale for uint8 images, on
             the images' own scale for float32. A constant channel has std 1, so it is only centred.
         notes: sentences on what was left out when it was read.
+        tested: whether `test` is images that nothing is chosen by; where there are none to spare it is
+            `val` again, and networks are not tested.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Dataset:
     mean: np.ndarray
     std: np.ndarray
     notes: tuple[str, ...] = ()
+    tested: bool = True
 
     @property
     def classes(self) -> int:

@@ -50,7 +50,7 @@ def load_folder(folder: Path, options: Options) -> Dataset:
     if train != folder:
         for key, place in _given_splits(folder).items():
             listings[key] = (place, _list_given(place, classes))
-    listings, notes = _whole(listings, options.max_bad)
+    listings, notes = _whole(listings, options.max_bad, classes)
     form = common_format(listings["train"][1].images)
     parts = {key: _part(place, listing, form) for key, (place, listing) in listings.items()}
     data = assemble(folder.resolve().name, **parts, class_names=classes, options=options)
@@ -58,9 +58,13 @@ def load_folder(folder: Path, options: Options) -> Dataset:
 
 
 def _whole(
-    listings: dict[str, tuple[Path, Listing]], max_bad: int
+    listings: dict[str, tuple[Path, Listing]], max_bad: int, classes: list[str]
 ) -> tuple[dict[str, tuple[Path, Listing]], tuple[str, ...]]:
-    """The listings without the at most `max_bad` files of all that cannot be decoded; a note on these."""
+    """The listings without the at most `max_bad` files of all that cannot be decoded; a note on these.
+
+    Raises:
+        InputError: a class of the training images has no other files.
+    """
     images = [image for _, listing in listings.values() for image in listing.images]
     good, wrong = readable(images, max_bad)
     if not wrong:
@@ -71,6 +75,13 @@ def _whole(
         start += len(own)
         left = [image for image, fine in zip(listing.images, own, strict=True) if fine]
         kept[key] = (place, Listing(left, listing.labels[own]))
+    place, listing = kept["train"]
+    for label, name in enumerate(classes):
+        if label not in listing.labels:
+            raise InputError(
+                f"The class folder {place / name} holds no image that can be read; the first problem: "
+                f"{wrong[0]}"
+            )
     some = " ".join(wrong[:SAID]) + (f" And {len(wrong) - SAID} more." if len(wrong) > SAID else "")
     return kept, (f"{len(wrong)} of {len(images):,} image files were left out: {some}",)
 

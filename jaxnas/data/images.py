@@ -136,14 +136,17 @@ def _pixels(encoded: Encoded, form: Format) -> np.ndarray:
 
 def _header(encoded: Encoded) -> tuple[int, int, str]:
     """Height, width (upright) and "L" or "RGB"."""
+    with _opened(encoded) as image:
+        return *upright_size(image), _grey_or_colour(encoded, image)
+
+
+def upright_size(image: "Image.Image") -> tuple[int, int]:
+    """Height and width once EXIF orientation is applied."""
     from PIL import ExifTags
 
-    with _opened(encoded) as image:
-        mode = _grey_or_colour(encoded, image)
-        width, height = image.size
-        if image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS:
-            height, width = width, height
-        return height, width, mode
+    width, height = image.size
+    sideways = image.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+    return (width, height) if sideways else (height, width)
 
 
 def _grey_or_colour(encoded: Encoded, image: "Image.Image") -> str:

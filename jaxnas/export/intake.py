@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxnas.data.images import COLOUR, GREY, Encoded, Format, decode
+from jaxnas.data.images import COLOUR, GREY, Encoded, Format, decode, upright_size
 from jaxnas.data.paths import missing
 from jaxnas.data.resize import resize
 from jaxnas.errors import InputError
@@ -108,7 +108,7 @@ class Intake:
         return decode([Encoded("The image", _png(image))], stored)
 
     def _note_form(self, image: "Image.Image", stored: Format) -> None:
-        width, height = image.size
+        height, width = upright_size(image)
         if (height, width) != (stored.height, stored.width):
             self._say(
                 f"Images of another size than {stored.height}x{stored.width}, such as "
@@ -120,7 +120,8 @@ class Intake:
     def _scaled(self, x: np.ndarray) -> np.ndarray:
         """float32 on the scale of the stored images."""
         form = self.images
-        if x.dtype.kind not in "buif" or 0 in x.shape[1:]:
+        kinds = "buif" if form.table else "uif"
+        if x.dtype.kind not in kinds or 0 in x.shape[1:]:
             raise InputError(
                 f"Images are {x.dtype}{list(x.shape)}; expected uint8 or floating point."
             )
@@ -133,8 +134,10 @@ class Intake:
         values = x.astype(np.float32)
         if form.dtype == "uint8":
             return values if whole else self._from_floats(values, low, high)
-        if not whole or form.table:
+        if form.table:
             return values
+        if not whole:
+            return self._like_trained(values, low, high)
         if not 0 <= form.low <= form.high <= 1:
             raise InputError(
                 f"The model was trained on floating point images from {form.low:g} to {form.high:g}; "
@@ -142,6 +145,16 @@ class Intake:
             )
         self._say("Images of 0..255 were divided by 255, as the model was trained on 0..1.")
         return values / np.float32(255)
+
+    def _like_trained(self, values: np.ndarray, low: float, high: float) -> np.ndarray:
+        """As they are, unless further from the training images' values than those are from each other."""
+        least, most = self.images.low, self.images.high
+        if low < 2 * least - most or high > 2 * most - least:
+            raise InputError(
+                f"Images have values from {low:g} to {high:g}; the model was trained on {least:g} to "
+                f"{most:g}."
+            )
+        return values
 
     def _from_floats(self, values: np.ndarray, low: float, high: float) -> np.ndarray:
         if not 0 <= low <= high <= 1:

@@ -31,6 +31,9 @@ from jaxnas.network import Network, Variables
 from jaxnas.spaces import SearchSpace, Size
 
 WEIGHTS = "weights.safetensors"
+MODEL = "model.json"
+PART = ".part"
+"""What folders end with that are not written yet."""
 CHECKED = 100
 """Test images that every format is compared on."""
 TOLERANCE = 1e-4
@@ -58,6 +61,7 @@ def export(
     place: str | None = None,
     accuracies: Mapping[str, float | None] | None = None,
     formats: Sequence[str] = FORMATS,
+    written: Callable[[str], None] = lambda sha256: None,
 ) -> Path:
     """Write a trained architecture as files that others can use; `jaxnas.load` reads them.
 
@@ -75,6 +79,8 @@ def export(
         place: what `get_space` made the space of: a name, FILE.yaml or module:attribute; None: found.
         accuracies: what to say of it in model.json.
         formats: of `FORMATS`.
+        written: hears the SHA-256 of model.json, which has those of the other files, when all is written
+            but `directory` is not there yet.
 
     Returns:
         The directory.
@@ -107,7 +113,8 @@ def export(
             sha256={path.name: sha256(path) for path in sorted(folder.iterdir())},
             jaxnas=__version__,
         )
-        (folder / "model.json").write_text(model.to_json(), encoding="utf-8")
+        (folder / MODEL).write_text(model.to_json(), encoding="utf-8")
+        written(sha256(folder / MODEL))
     return Path(directory)
 
 
@@ -166,7 +173,9 @@ def standardise_of(images: Images) -> Standardise:
 
 def _shown(data: Dataset, resolution: int) -> np.ndarray:
     """Up to `CHECKED` test images as programs take them, `[n, R, R, C]` of the stored type."""
-    x = data.test.x[:CHECKED]
+    n = len(data.test)
+    # Spread out, as a test set that is given is often in the order of its classes.
+    x = data.test.x[np.linspace(0, n - 1, min(n, CHECKED)).astype(int)]
     if x.shape[1:3] == (resolution, resolution):
         return x
     resized = resize(x.astype(np.float32), resolution, resolution)
@@ -185,6 +194,16 @@ def _compare(file: str, found: tuple[np.ndarray, ...], expected: tuple[np.ndarra
             )
 
 
+def drop_unfinished(directory: Path) -> None:
+    """Remove what exports to `directory` that were killed left beside it; none may be under way."""
+    for left in directory.parent.glob(f"{_prefix(directory)}*{PART}"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _prefix(directory: Path) -> str:
+    return f".{directory.name}."
+
+
 @contextlib.contextmanager
 def _beside(directory: Path) -> Iterator[Path]:
     """A folder beside `directory` that takes its place when all has gone well."""
@@ -195,7 +214,7 @@ def _beside(directory: Path) -> Iterator[Path]:
         if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise in_use
         directory.parent.mkdir(parents=True, exist_ok=True)
-        made = tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=".part", dir=directory.parent)
+        made = tempfile.mkdtemp(prefix=_prefix(directory), suffix=PART, dir=directory.parent)
         folder = Path(made)
         try:
             folder.chmod(0o755)
@@ -209,11 +228,6 @@ def _beside(directory: Path) -> Iterator[Path]:
         raise InputError(f"Cannot write {directory}: {error.strerror or error}.") from error
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _numbers(accuracies: Mapping[str, float | None]) -> dict[str, float | None]:
     """As JSON has them: what is no finite number is null."""
     return {
@@ -224,4 +238,5 @@ def _numbers(accuracies: Mapping[str, float | None]) -> dict[str, float | None]:
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, hex."""
-    return _sha256(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from jaxnas.errors import InputError
 from jaxnas.hpo.hyperband import Hyperband
 from jaxnas.hpo.kde import Guide, guided
 from jaxnas.hpo.rungs import RungState
@@ -33,6 +34,19 @@ class Bohb(Hyperband):
     quantile: float = 0.15
     candidates: int = 64
     bandwidth: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, low, high in (
+            ("random_fraction", 0, 1),
+            ("quantile", 0, 1),
+            ("bandwidth", 0, 1e9),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} is {value}, expected {low} to {high:g}.")
+        if self.candidates < 1:
+            raise InputError(f"candidates is {self.candidates}, expected at least 1.")
 
     def propose(self, state: RungState, rng: np.random.Generator, count: int) -> np.ndarray:
         """New rows, each by the densities."""

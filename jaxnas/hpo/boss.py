@@ -1,10 +1,12 @@
 """BOSS: BOHB's densities, and sub-sampling in place of halving to decide who is trained on."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
+from jaxnas.errors import InputError
 from jaxnas.hpo.bohb import Bohb
 from jaxnas.hpo.rungs import RungState, Wanted
 from jaxnas.strategies.brackets import Bracket
@@ -18,7 +20,8 @@ class Boss(Bohb):
     with n_k observations is better than the leader with more, n_l, if n_k < `most`, or if its mean is at
     least that of some n_k consecutive observations of the leader. They are trained up to the next rung,
     the leader is if there are none; a trial that skipped rungs goes straight to it. An observation is
-    the fitness at a rung. This is the procedure that VEGA's implementation of the paper states.
+    the fitness at a rung. This is the procedure that VEGA states for the paper, whose code departs from
+    it: there 1 / eta of the trials go on to each rung, the leader and those nearest to it in fitness.
 
     Args:
         eta: rungs are so many times as long as those before.
@@ -27,7 +30,8 @@ class Boss(Bohb):
         quantile: as in `Bohb`.
         candidates: as in `Bohb`.
         bandwidth: as in `Bohb`.
-        most: c_n, observations that every trial gets.
+        most: c_n, observations that every trial gets; 0: sqrt(log(K eta / (eta - 1))), as in VEGA,
+            rounded down.
     """
 
     name: ClassVar[str] = "boss"
@@ -35,15 +39,28 @@ class Boss(Bohb):
         "Huang et al., An Asymptotically Optimal Multi-Armed Bandit Algorithm and Hyperparameter "
         "Optimization, arXiv:2007.05670"
     )
-    most: int = 1
+    most: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.most < 0:
+            raise InputError(
+                f"most is {self.most} observations, expected 1 or more, or 0: as published."
+            )
 
     def within(self, state: RungState, number: int, bracket: Bracket) -> Wanted | None:
         """Who is trained up to the next rung."""
         trials = np.flatnonzero(state.bracket == number)
         if missing := bracket.counts[0] - len(trials):
             return Wanted(bracket.first, np.zeros(0, np.int64), missing, number)
+        published = math.isqrt(int(math.log(len(trials) * self.eta / (self.eta - 1))))
+        most = self.most or max(1, published)
         for rung in range(bracket.first + 1, state.merits.shape[1]):
-            chosen = better_than_leader(state.merits[trials, :rung], self.most)
+            merits = state.merits[trials, :rung]
+            if rung < bracket.first + most:
+                chosen = np.flatnonzero(~np.isneginf(merits).any(axis=1))
+            else:
+                chosen = better_than_leader(merits, most)
             waiting = trials[chosen][np.isnan(state.merits[trials[chosen], rung])]
             if len(waiting):
                 return Wanted(rung, waiting, bracket=number)

@@ -73,6 +73,7 @@ def run(
     seed: int = 0,
     first: np.ndarray | None = None,
     told: Sequence[np.ndarray] | None = None,
+    asked: Sequence[np.ndarray] | None = None,
     population: Any = None,
     on_segment: Callable[[Done], None] = lambda done: None,
 ) -> Result:
@@ -92,12 +93,14 @@ def run(
         first: rows to begin with.
         told: fitness of segments that are behind already, from a journal; None: what the tuner itself
             has kept of an interrupted run, nothing for most.
+        asked: the rows `float64[N, P]` that those segments had, where they were kept too.
         population: the state of the trials after them; None: the segments in `told` are trained again,
             unless every segment of the tuner begins anew.
         on_segment: hears of each segment, not of those in `told`.
 
     Raises:
-        InputError: a budget of less than one unit, or a journal longer than the run.
+        InputError: a budget of less than one unit, a journal longer than the run, or one of other
+            rows than the tuner asks for now.
     """
     if budget < 1:
         raise InputError(f"The budget is {budget} candidate-units, expected at least 1.")
@@ -107,11 +110,15 @@ def run(
     trained = population
     events: list[Event] = []
     spent, index = 0, 0
-    while spent < budget and (asked := tuner.ask(state)) is not None:
-        segment = affordable(asked, budget - spent)
+    while spent < budget and (wanted := tuner.ask(state)) is not None:
+        if wanted.cost < 1:
+            raise InputError(f"The tuner {tuner.name} asks for a segment that trains nobody.")
+        segment = affordable(wanted, budget - spent)
         if segment is None:
             break
         known = index < len(behind)
+        if asked is not None and index < len(asked):
+            _check_rows(index, segment.hyper, asked[index])
         if not known or again:
             trained = _trained(trials, trained, segment, space, member_seeds(seed, index, n))
         fitness = checked_fitness(segment, behind[index] if known else trials.evaluate(trained))
@@ -119,7 +126,8 @@ def run(
         events.append(Event(segment.copy, segment.hyper, segment.which, segment.units, fitness))
         if not known:
             on_segment(Done(index, segment, fitness, trained, spent))
-        if segment is not asked:
+        if segment is not wanted:
+            tuner.record(state, fitness)
             break
         state = tuner.tell(state, fitness)
         index += 1
@@ -128,6 +136,14 @@ def run(
             f"The journal has {len(behind)} segments, of which the budget pays for {len(events)}."
         )
     return Result(Schedule(space, tuple(events)), trained, state, spent)
+
+
+def _check_rows(index: int, now: np.ndarray, then: np.ndarray) -> None:
+    if now.shape != then.shape or not np.allclose(now, then, atol=1e-6, equal_nan=True):
+        raise InputError(
+            f"Segment {index + 1} of the journal trained other hyper-parameters than the tuner asks for "
+            "now; its space, its study or its version has changed since."
+        )
 
 
 def affordable(segment: Segment, left: int) -> Segment | None:

@@ -21,7 +21,8 @@ def explored(
 ) -> np.ndarray:
     """Rows `float64[n, P]` with every hyper-parameter perturbed or drawn anew, independently.
 
-    With probability `resample` it is drawn from its whole range; else its value is multiplied by `up` or
+    With probability `resample`, and where it was inactive before, it is drawn from its whole range; else
+    its value is multiplied by `up` or
     `down`, at even odds, and kept in its range. Whole numbers are rounded away from where they were, by
     1 at least; a list of numbers moves one place up or down, and what has no order stays as it is.
     """
@@ -46,6 +47,7 @@ def _once(
     resample: float,
 ) -> np.ndarray:
     anew = rng.random(rows.shape) < resample
+    anew |= ~space.active(rows)
     drawn = rng.random(rows.shape)
     rising = rng.random(rows.shape) < 0.5
     values = space.decode(rows).values

@@ -36,7 +36,7 @@ class FunctionTrials:
         layout: "map": one member after another, which CPUs are better at; "vmap": all at once.
 
     Raises:
-        InputError: another layout, or no batch in the batches.
+        InputError: another layout, no batch in the batches, or leaves with unequally many.
     """
 
     def __init__(
@@ -52,9 +52,7 @@ class FunctionTrials:
         if layout not in ("map", "vmap"):
             raise InputError(f"The layout is {layout!r}, expected 'map' or 'vmap'.")
         given = None if callable(batches) or batches is None else batches
-        count = len(jax.tree.leaves(given)[0]) if given is not None else 1
-        if not count:
-            raise InputError("There is no batch; expected leaves with batches as their first axis.")
+        count = 1 if given is None else _batches_in(given)
         self._init_one, self._step, self._evaluate_one = init, step, evaluate
         self._draw = batches if callable(batches) else None
         self._batches = jax.tree.map(jnp.asarray, given)
@@ -132,6 +130,17 @@ class FunctionTrials:
 
     def _each(self, one: Callable[[Any], Any], members: Any) -> Any:
         return jax.vmap(one)(members) if self._whole else lax.map(one, members)
+
+
+def _batches_in(given: Any) -> int:
+    counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(given)}
+    if len(counts) != 1 or not all(counts) or not all(n for (n,) in counts):
+        said = ", ".join(sorted(str(n[0]) if n else "no axis" for n in counts)) or "none"
+        raise InputError(
+            f"Batches are the first axis of all leaves, equally many and at least one; got {said}."
+        )
+    ((count,),) = counts
+    return count
 
 
 @jax.jit

@@ -98,6 +98,17 @@ def split(
     return rows[order[:good]], rows[order[-bad:]]
 
 
+def imputed(space: Space, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Rows with a value in place of what is inactive: that of an active row among them, else a uniform
+    draw. The placeholder of an inactive parameter says nothing about where good values are."""
+    found, active = rows.copy(), space.active(rows)
+    for i in np.flatnonzero(~active.all(axis=0)):
+        absent, known = ~active[:, i], rows[active[:, i], i]
+        n = int(absent.sum())
+        found[absent, i] = known[rng.integers(len(known), size=n)] if len(known) else rng.random(n)
+    return found
+
+
 def guided(
     space: Space, merits: np.ndarray, rows: np.ndarray, rng: np.random.Generator, guide: Guide
 ) -> np.ndarray:
@@ -111,7 +122,7 @@ def guided(
         known = ~np.isnan(merits[:, rung])
         parts = split(space, rows[known], merits[known, rung], guide.quantile)
         if parts is not None:
-            good, bad = (density(space, part) for part in parts)
+            good, bad = (density(space, imputed(space, part, rng)) for part in parts)
             drawn = space.canonical(draw(good, rng, guide.candidates, guide.factor))
             drawn = drawn[space.allowed(drawn)]
             if len(drawn):

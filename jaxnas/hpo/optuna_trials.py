@@ -14,8 +14,8 @@ from jaxnas.hpo.space import Space
 from jaxnas.language import Category, Parameter
 from jaxnas.language.intervals import Float, FloatExp, Interval, IntExp
 
-SPACE, RUN, SEGMENT, MEMBER, DIVERGED = (
-    f"jaxnas:{name}" for name in ("space", "run", "segment", "member", "diverged")
+SPACE, BEFORE, RUN, SEGMENT, MEMBER, DIVERGED = (
+    f"jaxnas:{name}" for name in ("space", "before", "run", "segment", "member", "diverged")
 )
 """Attributes of studies and trials."""
 TRIES = 3
@@ -211,15 +211,23 @@ def write(
 
 
 def others(study: Any, space: Space, run: str) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and fitness of the trials that other runs finished, -inf: diverged."""
-    rows, fitness = [], []
-    for trial in study.get_trials(deepcopy=False):
-        if trial.user_attrs.get(RUN) == run:
-            continue
-        if trial.state.name == "COMPLETE" or trial.user_attrs.get(DIVERGED):
-            rows.append(trial.params)
-            fitness.append(-np.inf if trial.value is None else trial.value)
-    return space.encode(rows), np.array(fitness, float)
+    """Rows and fitness of the trials that other runs had finished when this one began, -inf: diverged.
+
+    Which those are is kept in the study: resumed beside others, a run must ask what it asked before.
+    """
+    found = [
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.user_attrs.get(RUN) != run
+        and (trial.state.name == "COMPLETE" or trial.user_attrs.get(DIVERGED))
+    ]
+    known = study.user_attrs.get(f"{BEFORE}:{run}")
+    if known is None:
+        known = [trial.number for trial in found]
+        study.set_user_attr(f"{BEFORE}:{run}", known)
+    found = [trial for trial in found if trial.number in set(known)]
+    fitness = [-np.inf if trial.value is None else trial.value for trial in found]
+    return space.encode([trial.params for trial in found]), np.array(fitness, float)
 
 
 def segments(study: Any, run: str, n: int) -> list[np.ndarray]:

@@ -40,14 +40,25 @@ class StudyTuner(Tuner):
     Args:
         storage: where the study is kept: a file, which is SQLite, or a server's URL as Optuna takes it
             (`mysql://...`, `postgresql://...`); empty: nowhere. `optuna-dashboard sqlite:///FILE` shows
-            it. Trials of other seeds that the study has already are made use of; a run of the same
-            seed, members and units goes on after its last whole segment.
+            it. Trials of other seeds that the study has when a run begins are made use of; a run of the
+            same seed, members and units goes on after its last whole segment.
         study: the study's name.
+        run: tells this run's trials from those of others of the same seed, members and units, which it
+            would go on with.
     """
 
     fresh: ClassVar[bool] = True
     storage: str = ""
     study: str = "jaxnas"
+    run: str = ""
+
+    def check(self, space: Space) -> None:
+        """Refuse, as `init` would, a study that cannot be opened or belongs to another space."""
+        optuna = record.optuna_for(self.name)
+        self.sampler(optuna, 0)
+        if self.storage:
+            with record.opened(optuna, self.storage, self.study, space):
+                pass
 
     @abc.abstractmethod
     def sampler(self, optuna: Any, seed: int) -> Any:
@@ -68,12 +79,12 @@ class StudyTuner(Tuner):
             InputError: Optuna is missing, or the study cannot be opened or belongs to another space.
         """
         optuna = record.optuna_for(self.name)
-        self.sampler(optuna, 0)
+        self.sampler(optuna, 0)  # says what is missing
         job, seed = Job(space, n, units, first), seed_of(key)
         rows, fitness = np.zeros((0, space.dimensions)), np.zeros(0)
         if self.storage:
             with record.opened(optuna, self.storage, self.study, space) as study:
-                rows, fitness = record.others(study, space, _run(job, seed))
+                rows, fitness = record.others(study, space, self._run(job, seed))
         attrs = np.full(len(rows), "{}", object)
         return StudyState(job, seed, rows, fitness, attrs, np.zeros((), np.int64))
 
@@ -86,15 +97,8 @@ class StudyTuner(Tuner):
     def tell(self, state: StudyState, fitness: np.ndarray) -> StudyState:
         """With N more trials, which the study in the database gets too unless it has them."""
         rows, attrs = self._proposed(state)
-        n = state.job.n
-        segment = Segment(np.full(n, -1, np.int32), rows, np.ones(n, bool), state.job.units)
-        fitness = trained_fitness(segment, fitness)
-        if self.storage:
-            optuna = record.optuna_for(self.name)
-            space = state.job.space
-            with record.opened(optuna, self.storage, self.study, space) as study:
-                place = (_run(state.job, state.seed), int(state.told))
-                record.write(optuna, study, space, rows, fitness, place)
+        fitness = trained_fitness(self.ask(state), fitness)
+        self.record(state, fitness)
         return state._replace(
             rows=np.concatenate([state.rows, rows]),
             fitness=np.concatenate([state.fitness, fitness]),
@@ -102,13 +106,28 @@ class StudyTuner(Tuner):
             told=state.told + 1,
         )
 
+    def record(self, state: StudyState, fitness: np.ndarray) -> None:
+        """To the study in the database, the trials of the segment under way that have a fitness."""
+        if not self.storage:
+            return
+        optuna, space = record.optuna_for(self.name), state.job.space
+        rows, _ = self._proposed(state)
+        with record.opened(optuna, self.storage, self.study, space) as study:
+            place = (self._run(state.job, state.seed), int(state.told))
+            record.write(optuna, study, space, rows, fitness, place)
+
     def told_before(self, state: StudyState) -> list[np.ndarray]:
         """The whole segments of this run, of the same seed, members and units, that the study has."""
         if not self.storage:
             return []
         optuna = record.optuna_for(self.name)
         with record.opened(optuna, self.storage, self.study, state.job.space) as study:
-            return record.segments(study, _run(state.job, state.seed), state.job.n)
+            return record.segments(study, self._run(state.job, state.seed), state.job.n)
+
+    def _run(self, job: Job, seed: np.ndarray) -> str:
+        """What tells this run's trials from others'."""
+        parts = [*seed.tolist(), job.n, job.units, *([self.run] if self.run else [])]
+        return "-".join(map(str, parts))
 
     def _proposed(self, state: StudyState) -> tuple[np.ndarray, np.ndarray]:
         """The next rows, and what the sampler noted of each; computed once for `ask` and `tell`."""
@@ -137,8 +156,3 @@ class StudyTuner(Tuner):
 
 _PROPOSED: "WeakKeyDictionary[Job, tuple[Any, tuple[np.ndarray, np.ndarray]]]" = WeakKeyDictionary()
 """The last proposals of each job, and for which tuner and trials."""
-
-
-def _run(job: Job, seed: np.ndarray) -> str:
-    """What tells this run's trials from others'."""
-    return "-".join(map(str, [*seed.tolist(), job.n, job.units]))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jaxnas.errors import InputError
 from jaxnas.hpo.brackets import Brackets
 from jaxnas.hpo.rungs import RungState
 from jaxnas.strategies.brackets import Bracket, rung_counts
@@ -22,6 +23,13 @@ class SuccessiveHalving(Brackets):
         "arXiv:1502.07943"
     )
     start: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.start < 0:
+            raise InputError(
+                f"start is {self.start} trials, expected 1 or more, or 0: as many as members."
+            )
 
     def plan(self, state: RungState) -> tuple[Bracket, ...]:
         """One bracket from the lowest rung."""

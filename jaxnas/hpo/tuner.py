@@ -65,7 +65,8 @@ class Job:
     `first: float64[k, P]` are rows to begin with, what is known to be good; None: there are none.
 
     Raises:
-        InputError: no members, or no units.
+        InputError: no members, or no units; rows to begin with that the space does not have, or more than
+            members.
     """
 
     space: Space
@@ -78,6 +79,18 @@ class Job:
             raise InputError(f"There are {self.n} members, expected at least 1.")
         if self.units < 1:
             raise InputError(f"A training lasts {self.units} units, expected at least 1.")
+        if self.first is not None:
+            self._check_first(np.asarray(self.first))
+
+    def _check_first(self, first: np.ndarray) -> None:
+        if first.ndim != 2 or first.shape[1] != self.space.dimensions:
+            raise InputError(
+                f"Rows to begin with have shape {first.shape}, expected [k, {self.space.dimensions}]."
+            )
+        if len(first) > self.n:
+            raise InputError(f"There are {len(first)} rows to begin with, for {self.n} members.")
+        if not self.space.allowed(first).all():
+            raise InputError("A row to begin with has a combination that the space forbids.")
 
     def begin(self, drawn: np.ndarray) -> np.ndarray:
         """`drawn` rows, the first of which give way to `first`."""
@@ -128,6 +141,13 @@ class Tuner(abc.ABC):
 
         NaN of a member that was trained means that it diverged.
         """
+
+    def record(self, state: Any, fitness: np.ndarray) -> None:
+        """Keep a last segment that only some members were trained in, `fitness` being NaN for others.
+
+        `tell` keeps whole ones. Most tuners keep nothing.
+        """
+        return
 
     def told_before(self, state: Any) -> list[np.ndarray]:
         """What was told in a run with the same key that was interrupted, where a tuner keeps it."""

@@ -142,12 +142,18 @@ class Judged:
         y: labels, `[n]`.
         class_names: K names.
         images: as they are stored, `[n, H, W, C]`.
+        places: their places in the split, `[n]`; None: they are all of it.
+        total: images of the split, where these are drawn from them.
+        split: what they are, "test" or "validation".
     """
 
     probabilities: np.ndarray
     y: np.ndarray
     class_names: tuple[str, ...]
     images: np.ndarray
+    places: np.ndarray | None = None
+    total: int = 0
+    split: str = "test"
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +191,7 @@ class ReportData:
         tuned: the hyper-parameters that were found, unit by unit, by name.
         policies: the ways to augment images that were compared.
         augmented: examples of the chosen one.
-        judged: what the finished network says of the test images.
+        judged: what the finished network says of the test images, or of a sample of them.
         metric: what networks were compared by.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the finished network takes for what: the confusion matrix of the test images, recall by class."""
+"""What the finished network takes for what: the confusion matrix of test images, recall by class."""
 
 import math
 
@@ -36,7 +36,11 @@ def _render(data: ReportData) -> Markup | None:
 
 def _explanation(judged: Judged, found: list[Found]) -> str:
     n, right = len(judged.y), sum(f.found for f in found)
-    text = f"Of {n:,} test images {right:,} ({percent(right / n)}) are given their class."
+    drawn = f", drawn from {judged.total:,}," if judged.places is not None else ""
+    text = (
+        f"Of {n:,} {judged.split} images{drawn} {right:,} ({percent(right / n)}) are given their "
+    )
+    text += "class."
     known = [f.recall for f in found if f.images]
     text += f" The mean over classes is {percent(math.fsum(known) / len(known))}."
     none = int((answers(judged) == NONE).sum())
@@ -69,4 +73,4 @@ def _pairs(judged: Judged) -> list[tuple[str, str, str, str]]:
     ]
 
 
-SECTION = Section("confusion", "Confusion of test images", _render)
+SECTION = Section("confusion", "Confusion of classes", _render)

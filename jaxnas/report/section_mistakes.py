@@ -17,7 +17,7 @@ SHOWN = 24
 
 @dataclass(frozen=True)
 class Mistake:
-    """One image: its place among the test images, label, answer, and the probabilities of both."""
+    """One image: its place in its split, label, answer, and the probabilities of both."""
 
     place: int
     label: str
@@ -33,13 +33,14 @@ def listed(judged: Judged) -> list[Mistake]:
     images = levels(np.asarray(judged.images[places])) if len(places) else ()
     found = []
     for k, image in zip(places.tolist(), images, strict=True):
+        place = k if judged.places is None else int(judged.places[k])
         label, answer = int(judged.y[k]), int(given[k])
         probability = judged.probabilities[k]
         drawn = image.shape[0] * image.shape[1] > 1
-        alt = f"test image {k}: {names[label]}, taken for {names[answer]}"
+        alt = f"{judged.split} image {place}: {names[label]}, taken for {names[answer]}"
         found.append(
             Mistake(
-                k,
+                place,
                 names[label],
                 names[answer],
                 percent(float(probability[answer]), 1),
@@ -56,12 +57,13 @@ def _render(data: ReportData) -> Markup | None:
         return None
     found, given = listed(judged), answers(judged)
     if not found:
-        return paragraph(f"Of {len(judged.y):,} test images none was taken for another class.")
+        none = f"Of {len(judged.y):,} {judged.split} images none was taken for another class."
+        return paragraph(none)
     wrong = int(((given != judged.y) & (given != NONE)).sum())
     many = f"{len(found)} of {wrong:,}" if len(found) < wrong else f"All {wrong:,}"
     text = (
-        f"{many} misclassified test images, the surest answer first: the class, what it was taken for, "
-        "the probability of that, and of its own class."
+        f"{many} misclassified {judged.split} images, the surest answer first: the class, what it was "
+        "taken for, the probability of that, and of its own class."
     )
     if max(judged.images.shape[1:3]) > LARGEST:
         text += f" They are shown at {LARGEST} pixels."

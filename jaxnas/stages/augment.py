@@ -75,6 +75,7 @@ def _searched(job: Job, name: str) -> Found:
     config: AugmentConfig = job.config.stage("augment")
     assert job.winner is not None
     plan = finish_plan(job, config.members, policy=get_policy("none"))
+    hyper = plan.hyper if plan.hyper_at is None else plan.hyper_at(0, plan.hyper)
     network = job.network(config, int(job.space.shape_classes(job.winner[None])[0]))
     with job.screen.bar(f"augment {name}", config.members * config.epochs) as bar:
         bar.advance(0, "compiling")
@@ -82,7 +83,7 @@ def _searched(job: Job, name: str) -> Found:
             network=network,
             row=job.space.rows(job.winner[None])[0],
             data=job.training_data(network.resolution),
-            hyper=plan.hyper,
+            hyper=hyper,
             recipe=replace(plan.recipe, augmenter=PolicyAugment.of(job.data)),
             members=config.members,
             epochs=config.epochs,

@@ -39,7 +39,7 @@ def begin(job: Job) -> None:
         _check_policies(config)
     if "finish" in stages:
         if config.finish.augment is not None:
-            named_policy(config.finish.augment)
+            _check_policy(config.finish.augment, stages)
         job.teacher = teacher_of(job)
     if "export" in stages:
         for name in config.export.formats:
@@ -47,7 +47,15 @@ def begin(job: Job) -> None:
                 raise unknown("export format", name, FORMATS)
         _check_packages(config.export.formats)
         if config.export.dir and not config.resume:
-            check_free(Path(config.export.dir), "--export.dir")
+            _check_place(Path(config.export.dir), Path(config.out or "runs/run").absolute())
+
+
+def _check_place(directory: Path, out: Path) -> None:
+    check_free(directory, "--export.dir")
+    if directory == out or directory in out.parents:
+        raise InputError(
+            f"--export.dir {directory} would hold the run directory {out}; expected one beside or in it."
+        )
 
 
 def _check_metric(config: SearchConfig) -> None:
@@ -60,11 +68,20 @@ def _check_metric(config: SearchConfig) -> None:
         )
 
 
+def _check_policy(asked: str, stages: tuple[str, ...]) -> None:
+    named_policy(asked)
+    if "augment" in stages:
+        raise InputError(
+            f"finish.augment is {asked}, and stage augment would choose another; expected one of the "
+            "two, or the policy among augment.policies."
+        )
+
+
 def _check_policies(config: SearchConfig) -> None:
     asked = config.augment
-    for name in (*asked.policies, asked.beside):
-        if not name.endswith(".json"):
-            get_policy(name)
+    for name in asked.policies:
+        named_policy(name)
+    get_policy(asked.beside)
     for name in asked.search or ():
         if name not in SEARCHES:
             raise unknown("search of policies", name, SEARCHES)

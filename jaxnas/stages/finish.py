@@ -1,9 +1,10 @@
-"""Stage 5: the pick is trained to the end and evaluated once on the test images."""
+"""Stage 5: the pick is trained to the end and evaluated once on the test images, if there are any."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxnas.backend import choices
 from jaxnas.errors import InputError
 from jaxnas.network import Network, Variables
 from jaxnas.report import Judged
@@ -29,6 +30,13 @@ def finish(job: Job) -> None:
         _train(job, job.winner[None])
     assert job.finished is not None
     network, variables, _ = job.finished
+    if job.data.tested:
+        _test(job, network, variables, rows)
+    job.judged = _judged(job, network, variables, rows)
+
+
+def _test(job: Job, network: Network, variables: Variables, rows: np.ndarray) -> None:
+    """Adds what the test images say to `job.accuracy`; only once, the journal has it."""
     done = job.run.of_stage("finish", "test")
     if not done:
         found = _tested(job, network, variables, rows, job.config.objective.metric)
@@ -41,7 +49,6 @@ def finish(job: Job) -> None:
         )
         done = job.run.of_stage("finish", "test")
     job.accuracy |= {f"test_{k}": float(numbers(done[-1][k])[0]) for k in ("accuracy", "metric")}
-    job.judged = _judged(job, network, variables, rows)
 
 
 def _train(job: Job, archs: np.ndarray) -> None:
@@ -84,13 +91,17 @@ def _tested(
 
 
 SHOWN = 10_000
-"""Test images that the report's confusion matrix counts at most."""
+"""Test images that the report counts and shows mistakes of at most, drawn at random from more."""
 
 
 def _judged(job: Job, network: Network, variables: Variables, rows: np.ndarray) -> Judged:
-    """What the network says of the test images, for the report."""
+    """What the network says of the test images, or of a sample of them, for the report."""
     test, side = job.data.test, network.resolution
-    images = test.x[:SHOWN]
+    total, places, images, y = len(test), None, test.x, test.y
+    if total > SHOWN:  # a test set that is given has its own order, often class by class
+        drawn = np.random.default_rng(job.config.seed).choice(total, SHOWN, replace=False)
+        places = np.sort(drawn)
+        images, y = images[places], y[places]
     one = jax.tree.map(lambda a: a[:1], variables)
     # As many at once as a window of streamed images has: prepared, all may not fit the device.
     each = prepared_bytes(EVALUATION_BATCH, (side, side, job.data.channels))
@@ -101,12 +112,18 @@ def _judged(job: Job, network: Network, variables: Variables, rows: np.ndarray) 
         )[0]
         for i in range(0, len(images), step)
     ]
-    return Judged(np.concatenate(parts), test.y[:SHOWN], job.data.class_names, images)
+    split = "test" if job.data.tested else "validation"
+    found = np.concatenate(parts)
+    return Judged(found, y, job.data.class_names, images, places, total, split)
 
 
 def _capacity(job: Job) -> int:
     """As many places as the candidates had, where that saves compiling the same program again."""
     train, finish = job.config.train, job.config.finish
+    if choices().map_batch_size is not None:
+        return (
+            1  # where candidates are vmapped, every place is computed, whether it is filled or not
+        )
     same = job.size(train) == job.size(finish) and train.batch_size == finish.batch_size
     return together(train) if same and _one_program(job) else 1
 

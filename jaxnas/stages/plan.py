@@ -70,15 +70,16 @@ def finish_plan(
     policy: Policy | None = None,
     then: At | None = None,
 ) -> Plan:
-    """Of `n` copies of the winner: what is configured for stage finish, and what was found before it.
+    """Of `n` copies of the winner: what is configured for stage finish, or described by the winner, and
+    what was found before it.
 
     What was tuned is stretched over `epochs`, by default those of stage finish. `policy` goes before
     the configured one, and `then` changes each epoch's hyper-parameters at last.
     """
     config = job.config.finish
     epochs = epochs or config.epochs
-    found = Found(policy) if policy is not None else _policy(job, config)
-    hyper = configured(config, n)
+    found = Found(policy) if policy is not None else finish_policy(job)
+    hyper = untuned(job, n)
     steps: list[At] = [] if job.tuned is None else [_as_tuned(job.tuned, epochs)]
     if found is not None:
         hyper = _with_policy(hyper, found.policy)
@@ -118,10 +119,20 @@ def configured(config: FinishConfig, n: int) -> Hyper:
     return Hyper.constant(n, **values)
 
 
-def _policy(job: Job, config: FinishConfig) -> Found | None:
-    if config.augment is None:
+def untuned(job: Job, n: int) -> Hyper:
+    """What `n` copies of the winner are finished with where nothing was tuned: the section's, and before
+    them what the winner's own description says."""
+    assert job.winner is not None
+    own = job.space.hyper(np.repeat(job.winner[None], n, axis=0))
+    return configured(job.config.finish, n).overridden(own)
+
+
+def finish_policy(job: Job) -> Found | None:
+    """What images are augmented with in the last training; None: nothing."""
+    asked = job.config.finish.augment
+    if asked is None:
         return job.policy
-    policy = named_policy(config.augment)
+    policy = named_policy(asked)
     return None if policy is None else Found(policy)
 
 

@@ -1,10 +1,9 @@
 """Stage 3: the winner's hyper-parameters are searched, the trials being members of one population."""
 
+import uuid
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxnas.config import TuneConfig
@@ -16,7 +15,7 @@ from jaxnas.report import TunedMember
 from jaxnas.runs import numbers
 from jaxnas.stages.candidates import merit
 from jaxnas.stages.job import Job
-from jaxnas.stages.plan import configured, finish_plan
+from jaxnas.stages.plan import configured, finish_plan, untuned
 from jaxnas.stages.training import train_resumably
 from jaxnas.training.hyper import Hyper
 from jaxnas.training.layout import Layout
@@ -38,6 +37,7 @@ def tune(job: Job) -> None:
     entries = job.run.of_stage("tune", "segment")
     # The journal alone, as a study that several runs share may have another run of the same seed.
     told = [numbers(e["fitness"]) for e in entries]
+    asked = [np.array([numbers(row) for row in e["hyper"]]) for e in entries if "hyper" in e]
     with job.screen.bar("tune", budget) as bar:
         spent = sum(e["cost"] for e in entries)
         bar.advance(spent, "compiling")
@@ -47,6 +47,7 @@ def tune(job: Job) -> None:
             job.run.record(
                 stage="tune",
                 unit="segment",
+                hyper=done.segment.hyper,
                 fitness=done.fitness,
                 cost=done.segment.cost,
                 seconds=job.watch.lap(),
@@ -65,6 +66,7 @@ def tune(job: Job) -> None:
             seed=job.config.seed,
             first=_first(job, space),
             told=told,
+            asked=asked,
             population=_restored(job, trials, len(entries)),
             on_segment=on_segment,
         )
@@ -81,7 +83,8 @@ def tune(job: Job) -> None:
 
 
 def _confirm(job: Job, tuned: dict[str, np.ndarray]) -> None:
-    """Keeps what was found only if it is better than what is configured, in a longer training of both.
+    """Keeps what was found only if it is better than what stage finish takes without, in a longer
+    training of both.
 
     Both begin with the same weights and see the same images in the same order.
     """
@@ -90,7 +93,7 @@ def _confirm(job: Job, tuned: dict[str, np.ndarray]) -> None:
     if not epochs:
         return
     assert job.winner is not None
-    usual = configured(job.config.finish, 1)._asdict()
+    usual = untuned(job, 1)._asdict()
     plain = {name: np.asarray(usual[name], np.float32) for name in tuned}
 
     def at(epoch: int, hyper: Hyper) -> Hyper:
@@ -116,25 +119,37 @@ def _confirm(job: Job, tuned: dict[str, np.ndarray]) -> None:
 
 
 def tuner_of(job: Job) -> Tuner:
-    """The configured tuner, its study in the run directory if it keeps one and no place is named."""
+    """The configured tuner, its study in the run directory if it keeps one and no place is named.
+
+    Raises:
+        InputError: a place for the study of a tuner that keeps none.
+    """
     tuner = get_tuner(job.config.tune.tuner)
     asked = job.config.tune.storage
     if not isinstance(tuner, StudyTuner):
         if asked is not None:
             raise InputError(f"tune.storage is {asked!r}, but tuner {tuner.name} keeps no study.")
         return tuner
-    if asked is None and tuner.storage:
-        return tuner
-    own = str(Path(job.run.directory) / "tune.sqlite3") if job.run else ""
-    return replace(tuner, storage=asked or own)
+    place = asked or tuner.storage
+    if not place:
+        return replace(tuner, storage=str(job.run.directory / "tune.sqlite3") if job.run else "")
+    return replace(tuner, storage=place, run=tuner.run or _run_id(job))
+
+
+def _run_id(job: Job) -> str:
+    """What this run's trials go by in a study that others share, the same when it is resumed."""
+    if not job.run:
+        return ""
+    if not job.run.of_stage("tune", "study"):
+        job.run.record(stage="tune", unit="study", run=uuid.uuid4().hex)
+    return job.run.of_stage("tune", "study")[0]["run"]
 
 
 def check_study(job: Job) -> None:
     """Refuse, before any stage has run, a study that cannot be opened or belongs to another space."""
-    config = job.config.tune
     tuner, space = tuner_of(job), space_of(job)
     if isinstance(tuner, StudyTuner) and tuner.storage:
-        tuner.init(space, config.members, config.epochs, jax.random.key(job.config.seed))
+        tuner.check(space)
 
 
 def space_of(job: Job) -> Space:
@@ -166,12 +181,15 @@ def usual_space(optimizer: str) -> Space:
 
 def _first(job: Job, space: Space) -> np.ndarray | None:
     """What stage finish would take, where the space has it: no search should end below it."""
-    own = configured(job.config.finish, 1)
-    values = {name: float(getattr(own, name)[0]) for name in space.names}
+    own = untuned(job, 1)
+    # The shortest decimal that is this float32: 0.01 is in a range that begins there.
+    values = {name: float(str(np.float32(getattr(own, name)[0]))) for name in space.names}
     try:
-        return space.encode([values])
-    except InputError:
+        row = space.encode([values])
+    except InputError as error:
+        job.notes.append(f"What is configured is not among the trials of stage tune: {error}")
         return None
+    return row if space.allowed(row).all() else None
 
 
 def _trials(job: Job) -> TrainingTrials:
@@ -184,7 +202,7 @@ def _trials(job: Job) -> TrainingTrials:
         network,
         job.space.rows(archs),
         job.population_data(network.resolution),
-        plan.hyper.overridden(job.space.hyper(archs)),
+        plan.hyper,
         config.epochs,
         config.batch_size,
         recipe=plan.recipe,

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -167,5 +166,5 @@ def test_logs_of_divergence_are_one_sentence(setting):
     wild = given.hyper._replace(learning_rate=np.full(2, 1e30, np.float32))
     with pytest.raises(InputError, match="diverged"):
         QUICK["fast"](replace(given, hyper=wild))
-    found = QUICK["dada"](replace(given, hyper=wild))
-    assert np.isfinite(jax.tree.leaves(found.policy)[1]).all()
+    with pytest.raises(InputError, match="diverged in epoch 1 of"):
+        QUICK["dada"](replace(given, hyper=wild))

@@ -295,6 +295,14 @@ class TestBadFiles:
         with refused("2 image files cannot be read, more than data.max_bad 1; the first: "):
             load(broken, max_bad=1)
 
+    @pytest.mark.parametrize("classes", [("ant",), ("ant", "bee", "cat")])
+    def test_a_class_of_nothing_else_is_an_error(self, broken, classes, refused):
+        for name in classes:
+            for path in (broken / name).iterdir():
+                path.write_bytes(b"no image")
+        with refused("The class folder", str(broken / "ant"), "no image that can be read"):
+            load(broken, max_bad=100)
+
     def test_none_is_allowed_by_default(self, broken, refused):
         with refused("3.png"):
             load(broken)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export.conftest import CELL, noisy_images, trained
-from PIL import Image
+from PIL import ExifTags, Image
 
 from jaxnas.classifier import Classifier, load
 from jaxnas.errors import InputError
@@ -91,6 +91,20 @@ def test_other_sizes_and_modes_are_converted_and_said_once(exported, tmp_path):
     np.testing.assert_allclose(found, fresh(grey.convert("RGB")), atol=1e-6)
 
 
+def test_a_photo_on_its_side_has_the_size_it_is_seen_in(tmp_path):
+    x = noisy_images(60, 8, 12, 3)
+    model = trained("nasbench201", x, size=Size(channels=4, cells=(1,), resolution=8))
+    fresh = load(model.write(tmp_path / "model", formats=()))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    upright, lying = (tmp_path / f"{name}.jpg" for name in ("upright", "lying"))
+    Image.fromarray(noisy_images(1, 12, 8, 3)[0]).save(upright, exif=exif)
+    fresh(upright)  # it is 8x12 when it is turned: a warning would be an error here
+    Image.fromarray(noisy_images(1, 8, 12, 3)[0]).save(lying, exif=exif)
+    with pytest.warns(UserWarning, match="another size than 8x12, such as 12x8, were resized"):
+        fresh(lying)
+
+
 def test_arrays_of_other_sizes_and_channels(exported, cell):
     fresh = load(exported)
     x = noisy_images(2, 20, 16, 3)
@@ -119,6 +133,13 @@ def test_a_grey_model_of_floats(tmp_path):
     np.testing.assert_allclose(fresh(x[:4]), model.answers(x[:4]), atol=1e-5)
     np.testing.assert_array_equal(fresh(x[:4, ..., 0]), fresh(x[:4]))
     assert fresh(x[0, ..., 0]).shape == (3,)
+    assert fresh(x[:4] * 1.5).shape == (4, 3)
+    with pytest.raises(
+        InputError, match=r"from 0 to 255; the model was trained on [\d.e-]+ to 0\.99"
+    ):
+        fresh(np.linspace(0, 255, 64, dtype=np.float32).reshape(1, 8, 8, 1))
+    with pytest.raises(InputError, match="Images are bool"):
+        fresh(x[:4] > 0.5)
     image = noisy_images(1, 8, 8)[0]
     with pytest.warns(UserWarning, match="divided by 255"):
         found = fresh(image)

@@ -117,7 +117,9 @@ def test_a_member_that_diverges_leaves_the_others_alone():
     ("make", "said"),
     [
         (lambda: made("pmap"), "layout is 'pmap'"),
-        (lambda: made(batches=(X[:0], Y[:0])), "There is no batch"),
+        (lambda: made(batches=(X[:0], Y[:0])), "at least one; got 0"),
+        (lambda: made(batches=(X, Y[:1])), "equally many and at least one; got "),
+        (lambda: made(batches=(X, np.float32(1))), "at least one; got .*no axis"),
     ],
 )
 def test_trials_that_cannot_be(make, said):

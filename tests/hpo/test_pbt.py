@@ -152,6 +152,10 @@ def test_exploring_moves_each_kind_of_value_as_it_should():
     assert {m["kind"] for m in drawn} == {"sgd", "adam", "rms"}
     assert all("momentum" not in m for m in drawn if m["kind"] == "adam")
     assert not any(m["kind"] == "rms" and m["layers"] == 6 for m in drawn)
+    adam = MIXED.encode([{"rate": 0.1, "kind": "adam", "layers": 3, "size": 16}])
+    drawn = explored(MIXED, np.repeat(adam, 2000, axis=0), rng, resample=0.3)
+    begun = [m["momentum"] for m in MIXED.configurations(drawn) if "momentum" in m]
+    assert np.histogram(begun, 5, (0, 0.99))[0].min() > 0.1 * len(begun)  # from all of its range
     ends = explored(PLAIN, np.ones((50, 2)), rng, up=2.0, down=3.0)
     np.testing.assert_array_equal(ends, 1)
 

@@ -5,11 +5,13 @@ from itertools import pairwise
 import jax
 import numpy as np
 import pytest
-from populations import PLAIN, Climbers
+from populations import MIXED, PLAIN, Climbers
 
 from jaxnas.errors import InputError
 from jaxnas.hpo import get_tuner, run
 from jaxnas.hpo.boss import better_than_leader
+from jaxnas.hpo.kde import imputed
+from jaxnas.strategies.brackets import Bracket
 
 HYPERBAND = [
     [(81, 1), (27, 3), (9, 9), (3, 27), (1, 81)],
@@ -182,11 +184,45 @@ def test_sub_sampling_is_the_published_rule(most):
         assert better_than_leader(merits, most).tolist() == slow_better(merits, most)
 
 
+@pytest.mark.parametrize(("members", "everybody"), [(36, 1), (37, 2)])
+def test_every_trial_of_a_large_bracket_is_observed_twice(members, everybody):
+    """sqrt(log(K eta / (eta - 1))) is 2 from K = 37 on, where eta is 3."""
+    text = "boss:random_fraction=1"
+    tuner = get_tuner(text)
+    state = tuner.init(PLAIN, members, 81, jax.random.key(0))
+    bracket = Bracket((members, 1, 1, 1, 1), 0)
+    for _ in range(everybody):
+        wanted = tuner.within(state, 0, bracket)
+        assert (wanted.new or len(wanted.trials)) == members
+        merits = np.full((members, 5), np.nan) if wanted.new else state.merits.copy()
+        merits[:, wanted.rung] = -np.arange(members)
+        state = state._replace(
+            merits=merits,
+            bracket=np.zeros(members, np.int64),
+            rows=np.full((members, 2), 0.5),
+        )
+    assert len(tuner.within(state, 0, bracket).trials) < members
+
+
 def test_sub_sampling_trains_the_leader_where_nobody_beats_it():
     """Fitness that rises with units: after the first rung the best goes on alone."""
     found, _ = course("boss", n=9, units=9, fitness=lambda r, b: b - r[:, 0], segments=3)
     best = int(np.argmin(found[0][0].hyper[:, 0]))
     assert [np.flatnonzero(s.which).tolist() for s, _, _ in found[1:]] == [[best], [best]]
+
+
+def test_what_is_inactive_has_values_of_others_in_the_densities():
+    sgd = {"rate": 0.1, "kind": "sgd", "layers": 3, "size": 16, "nesterov": True}
+    adam = {"rate": 0.1, "kind": "adam", "layers": 3, "size": 16}
+    rows = MIXED.encode([adam, sgd | {"momentum": 0.2}, adam, sgd | {"momentum": 0.9}])
+    found = imputed(MIXED, np.tile(rows, (50, 1)), np.random.default_rng(0))
+    np.testing.assert_array_equal(found[[1, 3]], rows[[1, 3]])
+    place = MIXED.names.index("momentum")
+    values, counts = np.unique(found[::2, place], return_counts=True)
+    np.testing.assert_array_equal(values, np.sort(rows[[1, 3], place]))
+    assert counts.min() > 20
+    alone = imputed(MIXED, np.tile(rows[:1], (200, 1)), np.random.default_rng(0))[:, place]
+    assert np.histogram(alone, 4, (0, 1))[0].min() > 25
 
 
 def test_densities_lead_to_where_good_trials_were():

@@ -73,6 +73,23 @@ def test_trials_of_other_runs_are_made_use_of(tmp_path):
     assert off(later) < off(alone)
 
 
+def test_a_run_goes_on_as_it_began_whatever_others_did_meanwhile(tmp_path):
+    path = tmp_path / "study.db"
+    tuner = get_tuner(f"tpe:storage={path}:startup=6")
+    run(tuner, Climbers(), PLAIN, n=3, units=4, budget=36, seed=1)
+    heard = []
+    begun = run(tuner, Climbers(), PLAIN, n=3, units=4, budget=24, seed=2, on_segment=heard.append)
+    run(tuner, Climbers(), PLAIN, n=3, units=4, budget=120, seed=3)
+    told = [done.fitness for done in heard]
+    asked = [done.segment.hyper for done in heard]
+    settings = {"n": 3, "units": 4, "budget": 48, "seed": 2, "told": told, "asked": asked}
+    longer = run(tuner, Climbers(), PLAIN, **settings)
+    for a, b in zip(begun.schedule.events, longer.schedule.events[:2], strict=True):
+        np.testing.assert_array_equal(a.hyper, b.hyper)
+    with pytest.raises(InputError, match="Segment 2 of the journal trained other"):
+        run(tuner, Climbers(), PLAIN, **settings | {"asked": [asked[0], 1 - asked[1]]})
+
+
 @pytest.mark.parametrize(
     "other",
     [
@@ -147,3 +164,20 @@ def test_the_dashboard_reads_our_studies(tmp_path):
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def test_a_last_segment_that_is_cut_short_is_kept_too(tmp_path):
+    path = tmp_path / "study.db"
+    found = run(get_tuner(f"tpe:storage={path}"), Climbers(), PLAIN, **SETTINGS, budget=20)
+    assert [int(e.which.sum()) for e in found.schedule.events] == [3, 2]
+    fitness = np.concatenate([e.fitness[e.which] for e in found.schedule.events])
+    assert [t.value for t in trials_of(path)] == fitness.tolist()
+
+
+def test_runs_of_one_seed_are_told_apart_by_name(tmp_path):
+    path = tmp_path / "study.db"
+    first, second = Climbers(), Climbers()
+    run(get_tuner(f"tpe:storage={path}:run=a"), first, PLAIN, **SETTINGS, budget=12)
+    run(get_tuner(f"tpe:storage={path}:run=b"), second, PLAIN, **SETTINGS, budget=12)
+    assert len(first.trained) == len(second.trained) == 1
+    assert len(trials_of(path)) == 6

@@ -177,6 +177,10 @@ def test_rows_to_begin_with_come_first():
         ("pb2:window=0", "window is 0"),
         ("asha:eta=1", "eta is 1, expected at least 2"),
         ("hyperband:least=0", "least is 0"),
+        ("successive_halving:start=-1", "start is -1 trials"),
+        ("bohb:candidates=0", "candidates is 0, expected at least 1"),
+        ("bohb:random_fraction=2", "random_fraction is 2.0, expected 0 to 1"),
+        ("boss:most=-1", "most is -1 observations"),
     ],
 )
 def test_names_and_parameters_that_do_not_exist(text, said):
@@ -197,6 +201,8 @@ def test_a_url_may_be_a_parameter():
         ({"budget": 0}, "budget is 0"),
         ({"told": [np.zeros(2)] * 50}, "journal has 50 segments"),
         ({"told": [np.zeros(3)]}, "expected one number for each of 2"),
+        ({"first": np.full((3, 2), 0.5)}, "3 rows to begin with, for 2 members"),
+        ({"first": np.full((2, 3), 0.5)}, r"have shape \(2, 3\), expected \[k, 2\]"),
     ],
 )
 def test_runs_that_cannot_be(settings, said):

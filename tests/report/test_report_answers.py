@@ -84,6 +84,15 @@ def test_the_matrix_shows_each_pair_that_occurs(demo):
     assert "Most frequent mistakes" not in html
 
 
+def test_a_sample_of_other_images_is_said_to_be_one(demo):
+    places = np.arange(len(demo.judged.y)) + 1000
+    drawn = dataclasses.replace(demo.judged, places=places, total=20_000, split="validation")
+    html = str(CONFUSION.render(dataclasses.replace(demo, judged=drawn)))
+    assert "Of 360 validation images, drawn from 20,000, " in html
+    first, second = ([m.place for m in listed(judged)] for judged in (demo.judged, drawn))
+    assert second == [place + 1000 for place in first]
+
+
 @pytest.mark.parametrize("classes", [2, 3, FEW, FEW + 1, 100])
 def test_matrices_of_all_sizes_lie_within_their_frame(demo, classes):
     data = demo_judged(500, classes)

@@ -18,6 +18,7 @@ from jaxnas.augment.policy import checked
 from jaxnas.augment.search.relaxed import Logits, Scale, augmented
 from jaxnas.augment.search.setting import BESIDE, PUBLISHED, Found, Setting, folds, known
 from jaxnas.augment.search.unrolled import unrolled
+from jaxnas.errors import InputError
 from jaxnas.network import Network, Variables
 from jaxnas.training.epoch import Recipe
 from jaxnas.training.hyper import Hyper, optimizer, schedule, smoothed
@@ -84,7 +85,7 @@ def differentiable(
         shape: see `Shape`.
 
     Raises:
-        InputError: too few images, or no augmenter.
+        InputError: too few images, no augmenter, or a loss that stopped being a number.
     """
     train, held = folds(np.asarray(setting.data.y), 2, setting.seed)
     x, y = setting.data.x, setting.data.y
@@ -122,6 +123,11 @@ def alternated(
             program, state, hyper, train, held, jax.random.fold_in(key, 1), progress
         )
         found = np.asarray(losses)
+        if not np.isfinite(found).all():
+            raise InputError(
+                f"The search of a policy diverged in epoch {epoch + 1} of {setting.epochs}: its losses "
+                f"are {found[0]:.3g} and {found[1]:.3g}; a smaller learning rate may help."
+            )
         setting.advance(1, f"loss {found[0]:.3f}, held out {found[1]:.3f}")
     return Found(checked(setting.completed(state.logits.policy(operations))))
 
