@@ -129,6 +129,8 @@ PLACES = [
     ("record", "tune segment", 1, True),
     ("save_state", "tune 2", 1, True),
     ("record", "tune epoch", 1, True),
+    ("record", "augment search", 1, True),
+    ("save_state", "augment-pba 2", 1, True),
     ("record", "augment found", 1, True),
     ("record", "augment epoch", 1, True),
     ("record", "finish epoch", 1, False),

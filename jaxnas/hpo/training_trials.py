@@ -140,6 +140,32 @@ class TrainingTrials:
         last = jax.tree.map(lambda a, b: np.where(_beside(which, a), b, a), before, after)
         return Progress(population, done, kept, last)
 
+    def saved(self, state: Progress) -> dict[str, Any]:
+        """The state as arrays alone, for a checkpoint; the policy, which values decide, is left out."""
+        hyper = {k: np.asarray(v) for k, v in state.hyper._asdict().items() if k != "policy"}
+        members = state.population
+        parts = {"variables": members.variables, "optimizer": members.optimizer}
+        if members.average is not None:
+            parts["average"] = members.average
+        counted = {"seeds": members.seeds, "epochs": state.epochs, "losses": state.losses}
+        return parts | counted | {"hyper": hyper}
+
+    def like_saved(self) -> dict[str, Any]:
+        """What `saved` gives has this structure and these shapes."""
+        return self.saved(self.init(np.zeros(len(self.rows), np.uint32)))
+
+    def restored(self, kept: dict[str, Any]) -> Progress:
+        """The state that `saved` gave."""
+        fresh = self.init(np.zeros(len(self.rows), np.uint32))
+        population = fresh.population._replace(
+            variables=kept["variables"],
+            optimizer=kept["optimizer"],
+            seeds=kept["seeds"],
+            average=kept.get("average"),
+        )
+        hyper = Hyper(**kept["hyper"], policy=self.base.policy)
+        return Progress(population, np.asarray(kept["epochs"]), np.asarray(kept["losses"]), hyper)
+
     def evaluate(self, state: Progress) -> np.ndarray:
         """The metric on the validation images, `[N]`; NaN: diverged."""
         n = len(self.rows)

@@ -1,12 +1,13 @@
 """Stage 4: ways to augment training images are searched and compared, by one population."""
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from jaxnas.augment import Policy, PolicyAugment, from_json, get_policy, stack, to_json
-from jaxnas.augment.search import SEARCHES, Found, Setting
+from jaxnas.augment.search import SEARCHES, Found, Keeper, Setting
 from jaxnas.config import AugmentConfig
 from jaxnas.report import ComparedPolicy
 from jaxnas.stages.job import Job
@@ -77,6 +78,7 @@ def _searched(job: Job, name: str) -> Found:
     plan = finish_plan(job, config.members, policy=get_policy("none"))
     hyper = plan.hyper if plan.hyper_at is None else plan.hyper_at(0, plan.hyper)
     network = job.network(config, int(job.space.shape_classes(job.winner[None])[0]))
+    keeper = _Keeper(job, name)
     with job.screen.bar(f"augment {name}", config.members * config.epochs) as bar:
         bar.advance(0, "compiling")
         setting = Setting(
@@ -91,6 +93,7 @@ def _searched(job: Job, name: str) -> Found:
             metric=plan.metric,
             seed=job.config.seed,
             advance=bar.advance,
+            keeper=keeper,
             beside=get_policy(config.beside),
         )
         found = SEARCHES[name](setting)
@@ -103,7 +106,40 @@ def _searched(job: Job, name: str) -> Found:
         schedule=[json.loads(to_json(p)) for p in schedule],
         seconds=job.watch.lap(),
     )
+    keeper.drop()
     return found
+
+
+@dataclass
+class _Keeper(Keeper):
+    """Keeps a search in the journal and the checkpoints of a run."""
+
+    job: Job
+    name: str
+
+    def units(self) -> list[dict[str, Any]]:
+        return [e for e in self.job.run.of_stage("augment", "search") if e["policy"] == self.name]
+
+    def keep(self, state: Any = None, **figures: Any) -> None:
+        run, index = self.job.run, len(self.units()) + 1
+        if state is not None:
+            run.save_state(self._states, index, state)
+        entry = {"stage": "augment", "unit": "search", "policy": self.name, **figures}
+        run.record(**entry, seconds=self.job.watch.lap())
+        run.drop_states(self._states, keep=index)
+
+    def state(self, like: Any) -> Any:
+        index = len(self.units())
+        self.job.run.drop_states(self._states, keep=index)
+        return self.job.run.restore_state(self._states, index, like)
+
+    def drop(self) -> None:
+        """The search is done: no state is needed any more."""
+        self.job.run.drop_states(self._states, keep=0)
+
+    @property
+    def _states(self) -> str:
+        return f"augment-{self.name}"
 
 
 def _by_epoch(schedule: Policy) -> list[Policy]:

@@ -43,7 +43,7 @@ def tune(job: Job) -> None:
         bar.advance(spent, "compiling")
 
         def on_segment(done: Done) -> None:
-            job.run.save_state("tune", done.index + 1, _saved(done.state))
+            job.run.save_state("tune", done.index + 1, trials.saved(done.state))
             job.run.record(
                 stage="tune",
                 unit="segment",
@@ -212,30 +212,11 @@ def _trials(job: Job) -> TrainingTrials:
     )
 
 
-def _saved(state: Progress) -> dict[str, Any]:
-    """A pytree of arrays alone; None has no place in a checkpoint."""
-    hyper = {k: np.asarray(v) for k, v in state.hyper._asdict().items() if k != "policy"}
-    parts = {"variables": state.population.variables, "optimizer": state.population.optimizer}
-    if state.population.average is not None:
-        parts["average"] = state.population.average
-    seeds = {"seeds": state.population.seeds}
-    return parts | seeds | {"epochs": state.epochs, "losses": state.losses, "hyper": hyper}
-
-
 def _restored(job: Job, trials: TrainingTrials, index: int) -> Progress | None:
     if not index:
         return None
     job.run.drop_states("tune", keep=index)
-    like = trials.init(np.zeros(len(trials.rows), np.uint32))
-    kept = job.run.restore_state("tune", index, _saved(like))
-    population = like.population._replace(
-        variables=kept["variables"],
-        optimizer=kept["optimizer"],
-        seeds=kept["seeds"],
-        average=kept.get("average"),
-    )
-    hyper = Hyper(**kept["hyper"], policy=trials.base.policy)
-    return Progress(population, np.asarray(kept["epochs"]), np.asarray(kept["losses"]), hyper)
+    return trials.restored(job.run.restore_state("tune", index, trials.like_saved()))
 
 
 def _members(schedule: Any) -> list[TunedMember]:

@@ -1,15 +1,17 @@
 """All searches of policies, on images where one operation is what helps."""
 
+import json
 from dataclasses import replace
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assert_trees_equal, compilations
 
 from jaxnas.augment import OPERATIONS, PolicyAugment, checked, get_policy
-from jaxnas.augment.search import SEARCHES, Found, Setting
+from jaxnas.augment.search import SEARCHES, Found, Keeper, Setting
 from jaxnas.augment.search.dada import Shape, alternated, differentiable
 from jaxnas.augment.search.fast import Plan, density_matching
 from jaxnas.augment.search.pba import population_based
@@ -168,3 +170,41 @@ def test_logs_of_divergence_are_one_sentence(setting):
         QUICK["fast"](replace(given, hyper=wild))
     with pytest.raises(InputError, match="diverged in epoch 1 of"):
         QUICK["dada"](replace(given, hyper=wild))
+
+
+class Memory(Keeper):
+    """Keeps in a list, through JSON as a journal does; `dies` after so many units."""
+
+    def __init__(self, dies=0):
+        self.kept, self.dies = [], dies
+
+    def units(self):
+        return [json.loads(figures) for figures, _ in self.kept]
+
+    def keep(self, state=None, **figures):
+        plain = {k: np.asarray(v).tolist() for k, v in figures.items()}
+        self.kept.append((json.dumps(plain), jax.tree.map(np.array, state)))
+        if len(self.kept) == self.dies:
+            raise KeyboardInterrupt
+
+    def state(self, like):
+        return jax.tree.map(lambda a, b: jnp.asarray(b), like, self.kept[-1][1])
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_an_interrupted_search_goes_on_and_ends_as_undisturbed(name, setting):
+    given = setting(epochs=3)
+    trained = []
+    whole = QUICK[name](replace(given, advance=lambda n, said: trained.append((n, said))))
+    memory = Memory(dies=1)
+    with pytest.raises(KeyboardInterrupt):
+        QUICK[name](replace(given, keeper=memory))
+    memory.dies, again = 0, []
+    found = QUICK[name](
+        replace(given, keeper=memory, advance=lambda n, said: again.append((n, said)))
+    )
+    assert_trees_equal(found, whole)
+    (behind,) = [n for n, said in again if said == "from the journal"]
+    assert 0 < behind < sum(n for n, _ in again) == sum(n for n, _ in trained)
+    # What is done is not done again.
+    assert sum(n for n, said in again if said != "from the journal") < sum(n for n, _ in trained)

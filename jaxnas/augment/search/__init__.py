@@ -5,7 +5,7 @@ from collections.abc import Callable
 from jaxnas.augment.search.dada import differentiable
 from jaxnas.augment.search.fast import density_matching
 from jaxnas.augment.search.pba import population_based
-from jaxnas.augment.search.setting import Found, Setting
+from jaxnas.augment.search.setting import Found, Keeper, Setting
 
 SEARCHES: dict[str, Callable[[Setting], Found]] = {
     "pba": population_based,
@@ -14,4 +14,4 @@ SEARCHES: dict[str, Callable[[Setting], Found]] = {
 }
 """From a setting to what was found: a policy, and a schedule where there is one."""
 
-__all__ = ["SEARCHES", "Found", "Setting"]
+__all__ = ["SEARCHES", "Found", "Keeper", "Setting"]

@@ -117,7 +117,11 @@ def alternated(
     logits = Logits.even(shape.subpolicies, shape.layers, len(operations))
     memory = optimizer(hyper, 0.0, program.recipe.optimizer).init(variables.params)
     state = State(variables, memory, logits, optax.adam(shape.rate).init(logits))
-    for epoch in range(setting.epochs):
+    done = len(setting.keeper.units())
+    if done:
+        state = setting.keeper.state(state)
+        setting.advance(done, "from the journal")
+    for epoch in range(done, setting.epochs):
         progress = np.int32(epoch), np.int32(setting.epochs)
         state, losses = _epoch(
             program, state, hyper, train, held, jax.random.fold_in(key, 1), progress
@@ -128,6 +132,7 @@ def alternated(
                 f"The search of a policy diverged in epoch {epoch + 1} of {setting.epochs}: its losses "
                 f"are {found[0]:.3g} and {found[1]:.3g}; a smaller learning rate may help."
             )
+        setting.keeper.keep(state, losses=found)
         setting.advance(1, f"loss {found[0]:.3f}, held out {found[1]:.3f}")
     return Found(checked(setting.completed(state.logits.policy(operations))))
 

@@ -78,8 +78,10 @@ def density_matching(
     count = min(max(setting.members, 2), FOLDS)
     parts = folds(np.asarray(setting.data.y), count, setting.seed)
     names = np.array([NUMBER[name] for name in operations])
-    chosen = []
-    for fold in range(count):
+    space = space_of(operations)
+    kept = [np.array(unit["rows"], float) for unit in setting.keeper.units()]
+    setting.advance(setting.epochs * len(kept), "from the journal" if kept else "compiling")
+    for fold in range(len(kept), count):
         others = np.delete(parts, fold, axis=0).ravel()
         x, y = setting.data.x, setting.data.y
         data = TrainingData(x[others], y[others], x[parts[fold]], y[parts[fold]])
@@ -99,11 +101,11 @@ def density_matching(
         rows, merits = searched(losses, operations, rng, plan)
         best = np.argsort(-merits, kind="stable")[: plan.top]
         best = best[np.isfinite(merits[best])]
-        if not len(best):
-            setting.advance(0, f"fold {fold + 1}: diverged")
-            continue
-        chosen.append(subpolicies(space_of(operations).values(rows[best]), names))
-        setting.advance(0, f"fold {fold + 1}: best loss {-merits[best[0]]:.4f}")
+        kept.append(rows[best])
+        setting.keeper.keep(rows=rows[best])
+        said = f"best loss {-merits[best[0]]:.4f}" if len(best) else "diverged"
+        setting.advance(0, f"fold {fold + 1}: {said}")
+    chosen = [subpolicies(space.values(rows), names) for rows in kept if len(rows)]
     if not chosen:
         raise InputError("The networks of all folds diverged, expected one that has a loss.")
     return Found(checked(setting.completed(joined(chosen))))

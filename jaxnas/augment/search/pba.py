@@ -6,9 +6,9 @@ then the list is gone through in random order, each operation being applied with
 many were.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -108,7 +108,19 @@ def population_based(
         on_epoch=on_epoch,
     )
 
+    behind = setting.keeper.units()
+    population = None
+    if behind:
+        population = trials.restored(setting.keeper.state(trials.like_saved()))
+        setting.advance(sum(unit["cost"] for unit in behind), "from the journal")
+
     def on_segment(done: Done) -> None:
+        setting.keeper.keep(
+            trials.saved(done.state),
+            hyper=done.segment.hyper,
+            fitness=done.fitness,
+            cost=done.segment.cost,
+        )
         best = np.max(done.fitness, initial=-np.inf, where=np.isfinite(done.fitness))
         setting.advance(0, f"best validation {best:.4f}")
 
@@ -119,6 +131,9 @@ def population_based(
         operations=operations,
         interval=interval,
         seed=setting.seed,
+        told=[np.array([float(v) for v in unit["fitness"]]) for unit in behind],
+        asked=[np.array(unit["hyper"], float) for unit in behind],
+        population=population,
         on_segment=on_segment,
     )
     return found_of(schedule, setting.epochs, operations, setting.beside)
@@ -132,9 +147,12 @@ def evolved(
     operations: tuple[str, ...] = PUBLISHED,
     interval: int = 0,
     seed: int = 0,
-    on_segment: Callable[[Done], None] = lambda done: None,
+    **progress: Any,
 ) -> Schedule:
-    """What a population of `n`, each trained for `epochs`, did under PBA; for any trials."""
+    """What a population of `n`, each trained for `epochs`, did under PBA; for any trials.
+
+    `progress` is what `jaxnas.hpo.run` takes of a run that goes on, and who hears of its segments.
+    """
     space = space_of(operations)
     tuner = PbaTuner(interval=interval or min(3, max(1, epochs // 10)))
     nothing = np.tile(0.5 / space.counts, (n, 1))
@@ -147,7 +165,7 @@ def evolved(
         budget=n * epochs,
         seed=seed,
         first=nothing,
-        on_segment=on_segment,
+        **progress,
     ).schedule
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,21 @@ BESIDE = ("flip", "shift", "cutout", "erasing", "mixup", "cutmix")
 """What a policy does beside its sub-policies."""
 
 
+class Keeper:
+    """What an interrupted search finds again: units of work that are done, in order; here nothing."""
+
+    def units(self) -> list[dict[str, Any]]:
+        """The figures of each unit."""
+        return []
+
+    def keep(self, state: Any = None, **figures: Any) -> None:
+        """One more unit: its figures, as JSON has them, and a pytree of arrays to go on from."""
+
+    def state(self, like: Any) -> Any:
+        """The state of the last unit; `like` has its structure and shapes."""
+        return like
+
+
 @dataclass(frozen=True, eq=False)
 class Setting:
     """One architecture, its data and how it is trained.
@@ -39,6 +54,7 @@ class Setting:
         metric: what networks are compared by.
         seed: of everything that is drawn.
         advance: hears how many epochs of a member were trained, and a word on how it goes.
+        keeper: what a search that is interrupted goes on from.
         beside: flips, shifts, cutout, erasing, MixUp and CutMix of this policy come with every one that
             is searched and found; its sub-policies are not used.
     """
@@ -54,6 +70,7 @@ class Setting:
     metric: str
     seed: int
     advance: Callable[[int, str], None] = lambda n, said: None
+    keeper: Keeper = field(default_factory=Keeper)
     beside: Policy = field(default_factory=lambda: get_policy("flip_crop"))
 
     @property
