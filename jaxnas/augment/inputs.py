@@ -53,6 +53,14 @@ class PolicyAugment:
         pixels = stored.astype(np.float32) / (255 if stored.dtype == np.uint8 else 1)
         return np.rint((pixels - self.low) * (255 / (self.high - self.low)))
 
+    def to_levels(self, x: jax.Array) -> jax.Array:
+        """Network inputs `[B, H, W, C]` at levels 0..255, not rounded."""
+        return x * self._factor[None, None, None] + self._offset[None, None, None]
+
+    def to_inputs(self, levels: jax.Array) -> jax.Array:
+        """Levels as network inputs."""
+        return (levels - self._offset[None, None, None]) / self._factor[None, None, None]
+
     @property
     def fill(self) -> np.ndarray:
         """The mean as a level, `float32[C]`."""
@@ -61,6 +69,10 @@ class PolicyAugment:
     @property
     def _scale(self) -> np.float32:
         return np.float32(255 / (self.high - self.low))
+
+    @property
+    def _factor(self) -> np.ndarray:
+        return np.asarray(self.std, np.float32) * self._scale
 
     @property
     def _offset(self) -> np.ndarray:
@@ -74,11 +86,8 @@ class PolicyAugment:
         Images that nothing happens to are what they were, bit for bit. `policy` is one, traced.
         """
         for_policy, for_pairs = jax.random.split(key)
-        factor, offset = np.asarray(self.std, np.float32) * self._scale, self._offset
-        levels = jax.lax.optimization_barrier(
-            x * factor[None, None, None] + offset[None, None, None]
-        )
+        levels = jax.lax.optimization_barrier(self.to_levels(x))
         made = apply_policy(for_policy, levels, policy, fill=jnp.asarray(self.fill))
         touched = jnp.any(made != levels, axis=(1, 2, 3), keepdims=True)
-        made = (made - offset[None, None, None]) / factor[None, None, None]
-        return mix(for_pairs, jnp.where(touched, made, x), targets, policy.mixup, policy.cutmix)
+        made = jnp.where(touched, self.to_inputs(made), x)
+        return mix(for_pairs, made, targets, policy.mixup, policy.cutmix)

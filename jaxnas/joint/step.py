@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxnas.augment.inputs import PolicyAugment
 from jaxnas.augment.operations import NUMBER
-from jaxnas.augment.search.relaxed import Scale, augmented
+from jaxnas.augment.search.relaxed import augmented
 from jaxnas.joint.state import Outer, Tuned
 from jaxnas.network import Network, Outputs, Variables
 from jaxnas.nn.context import BatchNormMode
@@ -201,13 +201,12 @@ def _images(step: Step, outer: Outer) -> tuple[jax.Array, jax.Array]:
     if program.settled:
         return x, targets  # by the policy that was found
     assert outer.policy is not None
-    scale = Scale.of(program.augmenter)
     levels = augmented(
         for_policy,
-        scale.levels(x),
+        program.augmenter.to_levels(x),
         outer.policy,
         [NUMBER[name] for name in program.operations],
-        fill=jnp.asarray(scale.fill),
+        fill=jnp.asarray(program.augmenter.fill),
         temperature=program.policy_temperature,
     )
-    return scale.inputs(levels), targets
+    return program.augmenter.to_inputs(levels), targets

@@ -7,7 +7,7 @@ import pytest
 
 from jaxnas.augment import PolicyAugment, checked, transform
 from jaxnas.augment.operations import NUMBER
-from jaxnas.augment.search.relaxed import Logits, Scale, augmented
+from jaxnas.augment.search.relaxed import Logits, augmented
 from jaxnas.augment.search.unrolled import unrolled
 
 NAMES = ("Invert", "Brightness", "Solarize")
@@ -133,11 +133,10 @@ def test_logits_stand_for_a_policy():
     np.testing.assert_allclose(policy.magnitude[..., NUMBERS], 1 / (1 + np.exp(-2)), rtol=1e-6)
 
 
-def test_levels_are_the_augmenters():
+def test_inputs_have_levels_and_levels_inputs():
     augmenter = PolicyAugment((0.5, 0.25, 0.4), (0.2, 0.25, 0.3), 0.0, 1.0)
-    scale = Scale.of(augmenter)
     levels = np.asarray(LEVELS)
     x = (levels / 255 - augmenter.mean) / augmenter.std
-    np.testing.assert_allclose(scale.levels(x), levels, atol=1e-3)
-    np.testing.assert_allclose(scale.inputs(levels), x, atol=1e-4)
-    np.testing.assert_array_equal(scale.fill, [128, 64, 102])
+    np.testing.assert_allclose(augmenter.to_levels(x), levels, atol=1e-3)
+    np.testing.assert_allclose(augmenter.to_inputs(levels), x, atol=1e-4)
+    np.testing.assert_array_equal(augmenter.fill, [128, 64, 102])

@@ -12,7 +12,7 @@ from relaxed_toys import CHANNELS, toy_images, toy_network, toy_space
 
 from jaxnas.augment import PolicyAugment, get_policy
 from jaxnas.augment.operations import NUMBER
-from jaxnas.augment.search.relaxed import Logits, Scale, augmented
+from jaxnas.augment.search.relaxed import Logits, augmented
 from jaxnas.joint.state import SMOOTHING, Outer, Rates, Tuned, adam, descended
 from jaxnas.joint.step import (
     CLIP,
@@ -179,19 +179,18 @@ def test_policy_against_float64():
     network = toy_network(toy_space())
     step, outer = given_step(network, batch, augmenter=augmenter, drawn=[2, 1])
     slope = jax.jit(lambda z: outer_gradient(step, z)[1])(outer)
-    scale = Scale.of(augmenter)
 
     @jax.jit
     def images(policy):
         levels = augmented(
             jax.random.split(batch.key)[1],
-            scale.levels(batch.x),
+            augmenter.to_levels(batch.x),
             policy,
             [NUMBER[name] for name in OPERATIONS],
-            fill=jnp.asarray(scale.fill),
+            fill=jnp.asarray(augmenter.fill),
             temperature=0.5,
         )
-        return scale.inputs(levels)
+        return augmenter.to_inputs(levels)
 
     made, pull = jax.vjp(images, outer.policy)
     assert np.abs(made - batch.x).max() > 0.1

@@ -15,7 +15,7 @@ from jax import lax
 
 from jaxnas.augment.operations import NUMBER
 from jaxnas.augment.policy import checked
-from jaxnas.augment.search.relaxed import Logits, Scale, augmented
+from jaxnas.augment.search.relaxed import Logits, augmented
 from jaxnas.augment.search.setting import BESIDE, PUBLISHED, Found, Setting, folds, known
 from jaxnas.augment.search.unrolled import unrolled
 from jaxnas.errors import InputError
@@ -226,16 +226,16 @@ def _made(
 ) -> tuple[jax.Array, jax.Array, Any]:
     """The augmented batch, its targets, and from a gradient of its images to that of the policy."""
     augmenter: Any = program.recipe.augmenter
-    scale, numbers = Scale.of(augmenter), [NUMBER[name] for name in program.operations]
+    numbers = [NUMBER[name] for name in program.operations]
     targets = smoothed(y, program.network.classes, hyper.label_smoothing)
     if program.beside:
         x, targets = augmenter(for_beside, x, targets, hyper.policy)
-    fill, temperature = jnp.asarray(scale.fill), program.shape.temperature
+    fill, temperature = jnp.asarray(augmenter.fill), program.shape.temperature
 
     def images(logits: Logits) -> jax.Array:
-        levels = scale.levels(x)
+        levels = augmenter.to_levels(x)
         made = augmented(for_policy, levels, logits, numbers, fill=fill, temperature=temperature)
-        return scale.inputs(made)
+        return augmenter.to_inputs(made)
 
     made, pull = jax.vjp(images, logits)
     return made, targets, pull

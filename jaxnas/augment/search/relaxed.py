@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxnas.augment.inputs import PolicyAugment
 from jaxnas.augment.operations import NUMBER, OPERATIONS, amounts, reach, transform
 from jaxnas.augment.policy import Policy
 
@@ -124,30 +123,3 @@ def _made(
 def _straight(hard: jax.Array, soft: jax.Array) -> jax.Array:
     """`hard`, with the gradient of `soft`."""
     return lax.stop_gradient(hard) + soft - lax.stop_gradient(soft)
-
-
-class Scale(NamedTuple):
-    """From a network's inputs to levels and back, `float32[C]` each, as `PolicyAugment` does it."""
-
-    factor: np.ndarray
-    offset: np.ndarray
-
-    @classmethod
-    def of(cls, augmenter: PolicyAugment) -> "Scale":
-        """Its."""
-        scale = np.float32(255 / (augmenter.high - augmenter.low))
-        mean, std = (np.asarray(a, np.float32) for a in (augmenter.mean, augmenter.std))
-        return cls(std * scale, (mean - np.float32(augmenter.low)) * scale)
-
-    def levels(self, x: jax.Array) -> jax.Array:
-        """Inputs `[B, H, W, C]` at levels 0..255."""
-        return x * self.factor[None, None, None] + self.offset[None, None, None]
-
-    def inputs(self, levels: jax.Array) -> jax.Array:
-        """Levels as inputs."""
-        return (levels - self.offset[None, None, None]) / self.factor[None, None, None]
-
-    @property
-    def fill(self) -> np.ndarray:
-        """The level of what comes in from outside: the mean, 0 in a network's inputs."""
-        return np.clip(np.round(self.offset), 0, 255)
