@@ -84,11 +84,11 @@ class SearchConfig:
 
     def stage(self, name: str) -> Any:
         """The section of a stage, with epochs in place of those that stage finish's stand for."""
-        section, half = getattr(self, name), max(1, self.finish.epochs // 2)
+        section, last = getattr(self, name), self.finish.epochs
         if name == "augment" and not section.epochs:
-            return replace(section, epochs=half)
+            return replace(section, epochs=last)
         if name == "tune" and section.confirm is None:
-            return replace(section, confirm=half)
+            return replace(section, confirm=max(1, last // 2))
         return section
 
 

@@ -193,8 +193,8 @@ class AugmentConfig:
         search: policies that are searched and compared with them: pba | fast | dada
         beside: a fixed policy whose flips, shifts and the like surround those that are searched
         members: networks of a search's population
-        epochs: epochs of each training, of a search as of the comparison; 0: half of those of stage
-            finish, since what augmentation is worth shows late
+        epochs: epochs of each training, of a search as of the comparison; 0: those of stage finish,
+            since what augmentation is worth shows late
         batch_size: images a step
         channels: channels of the networks; null: those of stage finish
         cells: their cells in each stage; null: those of stage finish

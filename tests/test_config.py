@@ -149,14 +149,14 @@ def test_an_architecture_that_is_given_is_not_searched_for():
         build({"arch": "a", "pipeline": "rank,train"})
 
 
-def test_augmentation_and_what_was_tuned_are_tried_for_half_of_the_last_training():
+def test_augmentation_is_tried_as_long_as_the_last_training_is_and_what_was_tuned_half_as_long():
     config = build({"finish.epochs": 30})
     assert config.tune.confirm is None
     assert config.stage("tune").confirm == 15
     assert build({"tune.confirm": 0}).stage("tune").confirm == 0
     assert config.augment.epochs == 0
-    assert config.stage("augment").epochs == 15
-    assert build({"finish.epochs": 1}).stage("augment").epochs == 1
+    assert config.stage("augment").epochs == 30
+    assert build({"finish.epochs": 1}).stage("tune").confirm == 1
     assert build({"augment.epochs": 4}).stage("augment").epochs == 4
     assert config.stage("finish") is config.finish
 
