@@ -68,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--budget", 16, "trainings of stage train"),
         ("--train-epochs", 3, "of each of them"),
         ("--tune-epochs", 6, "of each of 8 members"),
-        ("--augment-epochs", 10, "of each of 4 policies"),
+        ("--augment-epochs", 20, "of each of 4 policies"),
         ("--finish-epochs", 20, "of the winner"),
     ):
         add(name, type=int, default=value, help=f"{said} (default {value})")

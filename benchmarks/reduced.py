@@ -21,7 +21,7 @@ from jaxnas.spaces import SearchSpace, Size
 from jaxnas.training.population import TrainingData
 
 RESIDUAL = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|skip_connect~2|"
-"""A residual block of two convolutions as a cell of NAS-Bench-201; three in each stage make ResNet-20."""
+"""A residual block of two convolutions as a cell of NAS-Bench-201."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def run_search(
     if events is not None:
         job.run.listeners.append(events.hear)
     try:
-        _same_data(job)
+        _same_inputs(job)
         screen.say(f"{space.name}: {amount(space.size)} architectures; {_describe(loaded)}")
         screen.say(f"Run directory {out}; device {job.device}")
         screen.say(cost_sentence(job))
@@ -228,7 +228,7 @@ def dataset(data: Any, config: SearchConfig) -> Dataset:
     return from_arrays(*data, **split)
 
 
-def _same_data(job: Job) -> None:
+def _same_inputs(job: Job) -> None:
     """A resumed run must see the images, the space and the files it began with."""
     fingerprint, space, files = job.data.fingerprint, _fingerprint(job.space), _files(job.config)
     for entry in job.run.of_stage("data", "loaded"):

@@ -127,7 +127,7 @@ def run(
         if not known:
             on_segment(Done(index, segment, fitness, trained, spent))
         if segment is not wanted:
-            tuner.record(state, fitness)
+            tuner.record(state, segment, fitness)
             break
         state = tuner.tell(state, fitness)
         index += 1

@@ -22,9 +22,9 @@ def explored(
     """Rows `float64[n, P]` with every hyper-parameter perturbed or drawn anew, independently.
 
     With probability `resample`, and where it was inactive before, it is drawn from its whole range; else
-    its value is multiplied by `up` or
-    `down`, at even odds, and kept in its range. Whole numbers are rounded away from where they were, by
-    1 at least; a list of numbers moves one place up or down, and what has no order stays as it is.
+    its value is multiplied by `up` or `down`, at even odds, and kept in its range. Whole numbers are
+    rounded away from where they were, by 1 at least; a list of numbers moves one place up or down, and
+    what has no order stays as it is.
     """
     found = rows.copy()
     left = np.arange(len(rows))

@@ -97,8 +97,9 @@ class StudyTuner(Tuner):
     def tell(self, state: StudyState, fitness: np.ndarray) -> StudyState:
         """With N more trials, which the study in the database gets too unless it has them."""
         rows, attrs = self._proposed(state)
-        fitness = trained_fitness(self.ask(state), fitness)
-        self.record(state, fitness)
+        segment = self.ask(state)
+        self.record(state, segment, fitness)
+        fitness = trained_fitness(segment, fitness)
         return state._replace(
             rows=np.concatenate([state.rows, rows]),
             fitness=np.concatenate([state.fitness, fitness]),
@@ -106,15 +107,15 @@ class StudyTuner(Tuner):
             told=state.told + 1,
         )
 
-    def record(self, state: StudyState, fitness: np.ndarray) -> None:
-        """To the study in the database, the trials of the segment under way that have a fitness."""
+    def record(self, state: StudyState, segment: Segment, fitness: np.ndarray) -> None:
+        """To the study in the database, the trials of the members that were trained."""
         if not self.storage:
             return
         optuna, space = record.optuna_for(self.name), state.job.space
-        rows, _ = self._proposed(state)
+        fitness = trained_fitness(segment, fitness)
         with record.opened(optuna, self.storage, self.study, space) as study:
             place = (self._run(state.job, state.seed), int(state.told))
-            record.write(optuna, study, space, rows, fitness, place)
+            record.write(optuna, study, space, segment.hyper, fitness, place)
 
     def told_before(self, state: StudyState) -> list[np.ndarray]:
         """The whole segments of this run, of the same seed, members and units, that the study has."""

@@ -150,13 +150,10 @@ class TrainingTrials:
         counted = {"seeds": members.seeds, "epochs": state.epochs, "losses": state.losses}
         return parts | counted | {"hyper": hyper}
 
-    def like_saved(self) -> dict[str, Any]:
-        """What `saved` gives has this structure and these shapes."""
-        return self.saved(self.init(np.zeros(len(self.rows), np.uint32)))
-
-    def restored(self, kept: dict[str, Any]) -> Progress:
-        """The state that `saved` gave."""
+    def restored(self, restore: Callable[[dict[str, Any]], dict[str, Any]]) -> Progress:
+        """The state that `saved` gave; `restore` reads it, given one of its structure and shapes."""
         fresh = self.init(np.zeros(len(self.rows), np.uint32))
+        kept = restore(self.saved(fresh))
         population = fresh.population._replace(
             variables=kept["variables"],
             optimizer=kept["optimizer"],

@@ -142,8 +142,8 @@ class Tuner(abc.ABC):
         NaN of a member that was trained means that it diverged.
         """
 
-    def record(self, state: Any, fitness: np.ndarray) -> None:
-        """Keep a last segment that only some members were trained in, `fitness` being NaN for others.
+    def record(self, state: Any, segment: Segment, fitness: np.ndarray) -> None:
+        """Keep a last segment that only some of those members were trained in that `ask(state)` gives.
 
         `tell` keeps whole ones. Most tuners keep nothing.
         """

@@ -37,7 +37,7 @@ def tune(job: Job) -> None:
     entries = job.run.of_stage("tune", "segment")
     # The journal alone, as a study that several runs share may have another run of the same seed.
     told = [numbers(e["fitness"]) for e in entries]
-    asked = [np.array([numbers(row) for row in e["hyper"]]) for e in entries if "hyper" in e]
+    asked = [np.array([numbers(row) for row in e["hyper"]]) for e in entries]
     with job.screen.bar("tune", budget) as bar:
         spent = sum(e["cost"] for e in entries)
         bar.advance(spent, "compiling")
@@ -216,7 +216,7 @@ def _restored(job: Job, trials: TrainingTrials, index: int) -> Progress | None:
     if not index:
         return None
     job.run.drop_states("tune", keep=index)
-    return trials.restored(job.run.restore_state("tune", index, trials.like_saved()))
+    return trials.restored(lambda like: job.run.restore_state("tune", index, like))
 
 
 def _members(schedule: Any) -> list[TunedMember]:

@@ -80,7 +80,8 @@ def density_matching(
     names = np.array([NUMBER[name] for name in operations])
     space = space_of(operations)
     kept = [np.array(unit["rows"], float) for unit in setting.keeper.units()]
-    setting.advance(setting.epochs * len(kept), "from the journal" if kept else "compiling")
+    if kept:
+        setting.advance(setting.epochs * len(kept), "from the journal")
     for fold in range(len(kept), count):
         others = np.delete(parts, fold, axis=0).ravel()
         x, y = setting.data.x, setting.data.y

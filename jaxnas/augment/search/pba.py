@@ -111,7 +111,7 @@ def population_based(
     behind = setting.keeper.units()
     population = None
     if behind:
-        population = trials.restored(setting.keeper.state(trials.like_saved()))
+        population = trials.restored(setting.keeper.state)
         setting.advance(sum(unit["cost"] for unit in behind), "from the journal")
 
     def on_segment(done: Done) -> None:
