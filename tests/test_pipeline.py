@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 from helpers import assert_trees_equal
-from searching import Killed, fewer, images, journal_of, kill_at, result_of
-from sklearn.metrics import balanced_accuracy_score
+from searching import Killed, journal_of, kill_at, result_of
+from staged import ARCH, SMALL, data, run
 
 import jaxnas
 from jaxnas.augment import get_policy, to_json
@@ -19,36 +19,10 @@ from jaxnas.config import build, flatten
 from jaxnas.console import Screen
 from jaxnas.data.load import from_arrays
 from jaxnas.errors import InputError
-from jaxnas.events import Events
 from jaxnas.search import main, search
 from jaxnas.search_spaces import get_space
 from jaxnas.stages.finish import _capacity
 from jaxnas.stages.job import Job
-
-SMALL = {
-    "preset": "full",
-    "channels": 4,
-    "cells": 1,
-    "resolution": 8,
-    "epochs": 2,
-    "top": 2,
-    "train": {"baselines": 0, "budget": 2},
-    "tune": {"tuner": "pbt:interval=1", "members": 2, "epochs": 2},
-    "augment": {"policies": ["none", "flip_crop"], "search": ["pba"], "members": 2, "epochs": 2},
-    "export": {"formats": ["safetensors"]},
-}
-ARCH = "|nor_conv_3x3~0|+|skip_connect~0|nor_conv_1x1~1|+|none~0|avg_pool_3x3~1|nor_conv_3x3~2|"
-
-
-def data(n=150, classes=3):
-    x, y = images(n, 8, 8, 3, classes=classes)
-    return x, y
-
-
-def run(out, **options):
-    with pytest.MonkeyPatch.context() as patch:
-        fewer(patch, 60)
-        return search("nasbench201", data(), out=out, quiet=True, **SMALL | options)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +134,6 @@ class TestKilled:
 
 FINISH = import_module("jaxnas.stages.finish")  # the package has the function by that name
 LAST = {"arch": ARCH, "pipeline": ["finish", "export"]}
-UNUSUAL = {"metric": "balanced_accuracy", "class_weights": "balanced", "loss": "focal"}
 
 
 class TestResumed:
@@ -345,76 +318,6 @@ def test_places_that_cost_are_not_left_empty(platform, places, monkeypatch):
     assert _capacity(job) == places
 
 
-class TestObjective:
-    def test_metric_and_weights_hold_in_every_stage(self, tmp_path):
-        """Classes of 90, 40 and 20 images, of which a network of few steps takes the first for all."""
-        x, y = data(270)
-        counts = np.array([90, 40, 20])
-        rare = np.concatenate([np.flatnonzero(y == k)[:n] for k, n in enumerate(counts)])
-        results, losses = [], ({}, {})
-        for name, options, seen in zip("ab", (UNUSUAL, {}), losses, strict=True):
-            with pytest.MonkeyPatch.context() as patch:
-                fewer(patch, 60)
-                result = search(
-                    "nasbench201",
-                    (x[rare], y[rare]),
-                    out=tmp_path / name,
-                    quiet=True,
-                    **SMALL | options,
-                )
-            results.append(result)
-            for entry in journal_of(result.directory):
-                if entry["unit"] == "epoch":
-                    seen.setdefault(entry["stage"], []).append(entry)
-        mine, usual = losses
-        assert mine.keys() == usual.keys() == {"train", "tune", "augment", "finish"}
-        for stage, entries in mine.items():
-            assert any(e["val_metric"] != e["val_accuracy"] for e in entries), stage
-            assert all(e["val_metric"] == e["val_accuracy"] for e in usual[stage]), stage
-            assert entries[0]["train_loss"] != usual[stage][0]["train_loss"], stage
-        values = results[0].values
-        held = from_arrays(x[rare], y[rare], split_seed=0, val_fraction=0.2, test_fraction=0.2)
-        found = jaxnas.load(results[0].exported).predict(held.test.x)
-        names = np.array(held.class_names)[held.test.y]
-        assert values["test_metric"] == pytest.approx(balanced_accuracy_score(names, found))
-        assert values["val_metric"] == pytest.approx(mine["finish"][-1]["val_metric"][0])
-
-    def test_a_tuner_is_told_the_metric(self, tmp_path):
-        """With nothing learned all are taken for one class, of which accuracy and mean recall differ."""
-        x, y = data(150)
-        rare = np.flatnonzero((y == 0) | (np.arange(150) < 45))
-        tune = {"tuner": "random", "members": 2, "epochs": 1, "confirm": 0}
-        told = []
-        for name, options in (("a", {"metric": "balanced_accuracy"}), ("b", {})):
-            search(
-                "nasbench201",
-                (x[rare], y[rare]),
-                out=tmp_path / name,
-                quiet=True,
-                **SMALL
-                | {"arch": ARCH, "pipeline": ["tune"], "tune": tune, "batch_size": 16}
-                | options,
-            )
-            (entry,) = (e for e in journal_of(tmp_path / name) if e["stage"] == "tune")
-            told.append(entry["fitness"])
-        assert told[0] != told[1]
-
-    def test_a_loss_of_ones_own(self, tmp_path, monkeypatch):
-        (tmp_path / "my_losses.py").write_text(
-            "import jax.numpy as jnp\n"
-            "def squared(logits, targets):\n"
-            "    return jnp.square(logits - targets).sum(-1)\n"
-        )
-        monkeypatch.syspath_prepend(tmp_path)
-        mine = run(tmp_path / "a", arch=ARCH, pipeline=["finish"], loss="my_losses:squared")
-        usual = run(tmp_path / "b", arch=ARCH, pipeline=["finish"])
-        assert mine.trained[-1].train_loss != usual.trained[-1].train_loss
-
-    def test_super_nets_refuse_another_one(self, tmp_path):
-        with pytest.raises(InputError, match=r"train\.trainer spos trains one super-net by cross"):
-            run(tmp_path / "run", metric="f1", train={"trainer": "spos"})
-
-
 class TestLastTraining:
     def test_it_stops_early_and_says_so_by_its_length(self, tmp_path):
         finish = {"patience": 1, "epochs": 30, "learning_rate": 1e-9, "augment": "none"}
@@ -547,55 +450,6 @@ def test_another_run_of_the_same_seed_in_a_study_is_not_taken_for_this_one(tmp_p
     storage.remove_session()
     storage.engine.dispose()
     assert [t.value for t in trials] == pytest.approx([v for f in fitness for v in f])
-
-
-class Written:
-    """A tensorboardX writer that remembers."""
-
-    def __init__(self):
-        self.points = []
-
-    def add_scalar(self, *point):
-        self.points.append(point)
-
-    def flush(self):
-        pass
-
-
-class TestEvents:
-    def test_files_have_the_curves(self, tmp_path):
-        pytest.importorskip("tensorboardX")
-        run(tmp_path / "run", arch=ARCH, pipeline=["finish"], tensorboard=True)
-        files = list((tmp_path / "run" / "tensorboard").iterdir())
-        assert len(files) == 1
-        written = files[0].read_bytes()
-        assert b"finish/train_loss" in written
-        assert b"finish/val_accuracy" in written
-
-    def test_a_resumed_run_goes_on_at_its_step_with_what_may_be_missing(self):
-        segment = {"stage": "tune", "unit": "segment", "cost": 4}
-        entries = [
-            {"stage": "rank", "unit": "rows", "score": [1.0]},
-            *({**segment, "fitness": [0.5 + k / 10, "nan"]} for k in range(3)),
-        ]
-        whole, second = Written(), Written()
-        heard = Events(whole)
-        for entry in entries:
-            heard.hear(entry)
-        Events(second, entries[:3]).hear(entries[3])
-        assert [p for p in whole.points if p[0].startswith("tune/fitness")] == [
-            ("tune/fitness/0", 0.5, 1),
-            ("tune/fitness/0", 0.6, 2),
-            ("tune/fitness/0", 0.7, 3),
-        ]
-        assert second.points == [p for p in whole.points if p[2] >= 2]
-
-    def test_numbers_are_curves_too(self):
-        written = Written()
-        Events(written).hear(
-            {"stage": "train", "unit": "epoch", "epoch": 7, "loss": 2.5, "arch": "|x|"}
-        )
-        assert written.points == [("train/loss", 2.5, 7)]
 
 
 def test_help_names_the_stages(capsys):
